@@ -1,0 +1,137 @@
+"""Addresses of the two servers that ATM needs, in the forms that people write them.
+
+SQL: the Go driver's form ``user:password@tcp(host:3306)/db?parseTime=true``, or
+any SQLAlchemy URL (``sqlite:///path``, ``mysql+pymysql://…``).
+Redis: ``host:port``, ``host``, ``[::1]:6379``, or a ``redis://``, ``rediss://``
+or ``unix://`` URL.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import parse_qsl, unquote
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from atm.errors import SettingsError
+
+# The password is greedy: it may hold ':' and '@', up to the last '@' that
+# stands before the network's name.
+_GO_DSN = re.compile(
+    r"^(?:(?P<user>[^:@/]*)(?::(?P<password>.*))?@)?"
+    r"(?P<net>tcp|tcp6|unix)\((?P<address>[^()]*)\)"
+    r"/(?P<database>[^/?]*)(?:\?(?P<query>.*))?$",
+    re.DOTALL,
+)
+#: Settings of the Go driver that have no meaning here: PyMySQL always talks
+#: utf8mb4, and ATM stores UTC.
+_GO_ONLY = {
+    "parseTime", "loc", "collation", "charset", "multiStatements", "interpolateParams", "allowNativePasswords",
+    "checkConnLiveness", "clientFoundRows", "columnsWithAlias", "maxAllowedPacket", "rejectReadOnly", "time_zone",
+    "timeTruncate", "allowCleartextPasswords", "connectionAttributes",
+}  # fmt: skip
+#: Go driver setting → PyMySQL's, both in seconds here.
+_TIMEOUTS = {"timeout": "connect_timeout", "readTimeout": "read_timeout", "writeTimeout": "write_timeout"}
+_GO_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+_FORMS = "user:password@tcp(host:3306)/database, or a SQLAlchemy URL such as sqlite:///path/to/atm.db"
+
+
+def parse_sql_dsn(dsn: str) -> URL:
+    """The SQLAlchemy URL of a DSN in either form. Raises SettingsError, without the password in it."""
+    text = dsn.strip()
+    if not text:
+        raise SettingsError(f"--mysql / MYSQL_DSN is empty; it takes {_FORMS}")
+    if match := _GO_DSN.match(text):
+        return _from_go(match)
+    if "://" not in text:
+        raise SettingsError(f"--mysql / MYSQL_DSN cannot be read; it takes {_FORMS}")
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        raise SettingsError(f"--mysql / MYSQL_DSN is no URL; it takes {_FORMS}") from None
+    backend = url.get_backend_name()
+    if backend in ("mysql", "mariadb"):
+        if not url.database:
+            raise SettingsError("--mysql / MYSQL_DSN names no database (…/database)")
+        return _with_charset(url.set(drivername="mysql+pymysql"))
+    if backend == "sqlite":
+        if url.database in (None, "", ":memory:"):
+            raise SettingsError("--mysql / MYSQL_DSN: SQLite needs a file (sqlite:///path); memory is not shared")
+        return url
+    raise SettingsError(f"--mysql / MYSQL_DSN: {backend} is not supported; MySQL, MariaDB and SQLite are")
+
+
+def _with_charset(url: URL) -> URL:
+    return url if "charset" in url.query else url.update_query_dict({"charset": "utf8mb4"})
+
+
+def _from_go(match: re.Match[str]) -> URL:
+    database = unquote(match["database"])
+    if not database:
+        raise SettingsError("--mysql / MYSQL_DSN names no database (…)/database")
+    query: dict[str, str] = {"charset": "utf8mb4"}
+    host: str | None = None
+    port: int | None = None
+    if match["net"] == "unix":
+        query["unix_socket"] = match["address"]
+    else:
+        host, port = split_host_port(match["address"] or "127.0.0.1", 3306, "--mysql / MYSQL_DSN")
+    for name, value in parse_qsl(match["query"] or "", keep_blank_values=True):
+        if name in _TIMEOUTS:
+            query[_TIMEOUTS[name]] = str(max(1, round(_go_seconds(name, value))))
+        elif name == "tls":
+            if value in ("true", "skip-verify", "preferred"):
+                query["ssl_verify_cert"] = "true" if value == "true" else "false"
+                if value == "true":
+                    query["ssl_verify_identity"] = "true"
+            elif value != "false":
+                raise SettingsError(f"--mysql / MYSQL_DSN: tls={value!r} is not known; true, false or skip-verify")
+        elif name not in _GO_ONLY:
+            raise SettingsError(f"--mysql / MYSQL_DSN: the setting {name!r} is not known")
+    return URL.create(
+        "mysql+pymysql",
+        username=match["user"] or None,
+        password=match["password"],
+        host=host,
+        port=port,
+        database=database,
+        query=query,
+    )
+
+
+def _go_seconds(name: str, value: str) -> float:
+    parts = _GO_DURATION.findall(value)
+    if not parts or "".join(n + u for n, u in parts) != value:
+        raise SettingsError(f"--mysql / MYSQL_DSN: {name}={value!r} is no duration such as 5s or 1m30s")
+    return sum(float(n) * _SECONDS[u] for n, u in parts)
+
+
+def split_host_port(address: str, default_port: int, setting: str) -> tuple[str, int]:
+    """`host:port`, `host`, `[v6]:port`, `[v6]` or a bare IPv6 address, split. Raises SettingsError."""
+    host, port = address, str(default_port)
+    if address.startswith("["):
+        host, bracket, rest = address[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise SettingsError(f"{setting}: {address!r} is no address such as [::1]:{default_port}")
+        port = rest[1:] or port
+    elif address.count(":") == 1:
+        host, _, port = address.partition(":")
+        port = port or str(default_port)
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise SettingsError(f"{setting}: {address!r} is no address such as localhost:{default_port}")
+    return host, int(port)
+
+
+def parse_redis_addr(addr: str) -> str:
+    """The URL for redis-py of an address in either form. Raises SettingsError."""
+    text = addr.strip()
+    if text.startswith(("redis://", "rediss://", "unix://")):
+        return text
+    if not text or "://" in text or "/" in text:
+        raise SettingsError("--redis / REDIS_ADDR takes host:port, or a redis://, rediss:// or unix:// URL")
+    host, port = split_host_port(text, 6379, "--redis / REDIS_ADDR")
+    shown = f"[{host}]" if ":" in host else host
+    return f"redis://{shown}:{port}/0"

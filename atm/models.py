@@ -1,0 +1,237 @@
+"""The tables, the states of a task, and the moves between them."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, DateTime, Float, Index, Integer, String, Text
+from sqlalchemy.dialects import mysql
+from sqlalchemy.types import TypeDecorator
+from sqlmodel import Field, SQLModel
+
+
+class Status(StrEnum):
+    """The states of a task, as clients see them."""
+
+    PENDING = "PENDING"
+    PROCESSING = "PROCESSING"
+    SUCCESS = "SUCCESS"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    TIMEOUT = "TIMEOUT"
+
+
+#: Every move that a task can make. A state without moves is final.
+TRANSITIONS: dict[Status, frozenset[Status]] = {
+    Status.PENDING: frozenset({Status.PROCESSING, Status.CANCELLED}),
+    Status.PROCESSING: frozenset(
+        {Status.PENDING, Status.SUCCESS, Status.FAILED, Status.CANCELLED, Status.TIMEOUT}
+    ),
+    Status.SUCCESS: frozenset(),
+    Status.FAILED: frozenset(),
+    Status.CANCELLED: frozenset(),
+    Status.TIMEOUT: frozenset(),
+}
+FINAL = frozenset(status for status, moves in TRANSITIONS.items() if not moves)
+
+
+class LogType(StrEnum):
+    """What a row of a task's history says."""
+
+    STATE_CHANGE = "STATE_CHANGE"
+    RETRY = "RETRY"
+    ERROR = "ERROR"
+    INFO = "INFO"
+
+
+class Reason(StrEnum):
+    """Why a task ended other than in SUCCESS, for programs."""
+
+    HANDLER_ERROR = "HANDLER_ERROR"
+    NO_HANDLER = "NO_HANDLER"
+    INVALID_PAYLOAD = "INVALID_PAYLOAD"
+    INVALID_RESULT = "INVALID_RESULT"
+    TIMED_OUT = "TIMED_OUT"
+    WORKER_LOST = "WORKER_LOST"
+    CANCELLED = "CANCELLED"
+
+
+class WorkerStatus(StrEnum):
+    RUNNING = "RUNNING"
+    DRAINING = "DRAINING"
+    # Not stored: what a worker is called whose heartbeats stopped.
+    LOST = "LOST"
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """UTC with microseconds; aware in Python, DATETIME(6) in MySQL."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Any) -> Any:
+        if dialect.name in ("mysql", "mariadb"):
+            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+        return dialect.type_descriptor(DateTime())
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
+        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+def ascii_string(length: int) -> Any:
+    """Identifiers and names of states: compared byte by byte, case and all."""
+    return String(length).with_variant(mysql.VARCHAR(length, charset="ascii", collation="ascii_bin"), "mysql")
+
+
+def exact_string(length: int) -> Any:
+    """Names that people choose: any language, compared byte by byte."""
+    return String(length).with_variant(mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql")
+
+
+#: TEXT of MySQL holds 64 KB; a payload may be larger.
+LONG_TEXT = Text().with_variant(mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql")
+
+
+class JsonText(TypeDecorator[Any]):
+    """A JSON value as text: kept as it was written, unlike in a JSON column of MySQL."""
+
+    impl = LONG_TEXT
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Any) -> str | None:
+        return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+    def process_result_value(self, value: str | None, dialect: Any) -> Any:
+        return None if value is None else json.loads(value)
+
+
+#: SQLite counts up by itself only on INTEGER.
+BIG_ID = BigInteger().with_variant(Integer, "sqlite")
+
+#: The longest names and texts that are stored, in characters.
+TASK_ID_LENGTH = 36
+TASK_TYPE_LENGTH = 128
+WORKER_ID_LENGTH = 128
+ACTOR_LENGTH = 255
+PROGRESS_MESSAGE_LENGTH = 255
+
+
+def now() -> datetime:
+    """The current time, in UTC."""
+    return datetime.now(UTC)
+
+
+class Task(SQLModel, table=True):
+    """One accepted task. The policy it runs under is copied in when it is created."""
+
+    __tablename__ = "task"
+    __table_args__ = (
+        # Pages by status and priority, newest first (task ids sort by time).
+        Index("ix_task_status_id", "status", "task_id"),
+        Index("ix_task_priority_id", "priority", "task_id"),
+        Index("ix_task_type_id", "task_type", "task_id"),
+        # The relay: what is pending and should have its message by now.
+        Index("ix_task_dispatch", "status", "dispatch_at"),
+        # The rescuer: what a worker holds; and what is overdue.
+        Index("ix_task_worker", "status", "worker_id"),
+        Index("ix_task_deadline", "status", "deadline_at"),
+    )
+
+    task_id: str = Field(sa_column=Column(ascii_string(TASK_ID_LENGTH), primary_key=True))
+    task_type: str = Field(sa_column=Column(exact_string(TASK_TYPE_LENGTH), nullable=False))
+    status: str = Field(sa_column=Column(ascii_string(16), nullable=False))
+    priority: int = Field(sa_column=Column(Integer, nullable=False))
+    payload: dict[str, str] = Field(sa_column=Column(JsonText, nullable=False))
+    result: dict[str, str] | None = Field(default=None, sa_column=Column(JsonText))
+    # The worker that holds the task, or that ended it.
+    worker_id: str = Field(default="", sa_column=Column(exact_string(WORKER_ID_LENGTH), nullable=False))
+    # How often the task was claimed: the fence. It only grows.
+    attempt: int = Field(default=0, sa_column=Column(Integer, nullable=False))
+    # How many of the attempts were followed by a retry that counts.
+    retry_count: int = Field(default=0, sa_column=Column(Integer, nullable=False))
+    max_retry: int = Field(sa_column=Column(Integer, nullable=False))
+    timeout_ms: int = Field(sa_column=Column(BigInteger, nullable=False))
+    retry_strategy: str = Field(sa_column=Column(ascii_string(16), nullable=False))
+    retry_delay_ms: int = Field(sa_column=Column(BigInteger, nullable=False))
+    retry_backoff_rate: float = Field(sa_column=Column(Float(53), nullable=False))
+    retry_max_delay_ms: int = Field(sa_column=Column(BigInteger, nullable=False))
+    error_message: str = Field(default="", sa_column=Column(LONG_TEXT, nullable=False))
+    error_reason: str = Field(default="", sa_column=Column(ascii_string(32), nullable=False))
+    progress: float = Field(default=0.0, sa_column=Column(Float(53), nullable=False))
+    progress_message: str = Field(
+        default="", sa_column=Column(exact_string(PROGRESS_MESSAGE_LENGTH), nullable=False)
+    )
+    created_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    # The start of the newest attempt.
+    started_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+    completed_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+    # While PENDING: nobody starts it before.
+    due_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    # While PENDING: when the relay next looks whether the task has its message.
+    dispatch_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+    # While PROCESSING: when the attempt's time is over. None: no limit.
+    deadline_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+    cancel_requested_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+    cancel_requested_by: str = Field(default="", sa_column=Column(exact_string(ACTOR_LENGTH), nullable=False))
+
+
+class TaskLog(SQLModel, table=True):
+    """One row of a task's history. Rows are only ever added."""
+
+    __tablename__ = "task_log"
+    __table_args__ = (Index("ix_task_log_task", "task_id", "log_id"),)
+
+    log_id: int | None = Field(default=None, sa_column=Column(BIG_ID, primary_key=True, autoincrement=True))
+    task_id: str = Field(sa_column=Column(ascii_string(TASK_ID_LENGTH), nullable=False))
+    log_type: str = Field(sa_column=Column(ascii_string(16), nullable=False))
+    from_status: str = Field(default="", sa_column=Column(ascii_string(16), nullable=False))
+    to_status: str = Field(default="", sa_column=Column(ascii_string(16), nullable=False))
+    message: str = Field(default="", sa_column=Column(LONG_TEXT, nullable=False))
+    worker_id: str = Field(default="", sa_column=Column(exact_string(WORKER_ID_LENGTH), nullable=False))
+    attempt: int = Field(default=0, sa_column=Column(Integer, nullable=False))
+    created_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+
+
+class TaskConfig(SQLModel, table=True):
+    """What is known of a type of task: its defaults, and whether it may be created."""
+
+    __tablename__ = "task_config"
+
+    task_type: str = Field(sa_column=Column(exact_string(TASK_TYPE_LENGTH), primary_key=True))
+    # 0: without limit.
+    default_timeout_ms: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+    max_retry: int = Field(default=3, sa_column=Column(Integer, nullable=False))
+    retry_strategy: str = Field(default="EXPONENTIAL", sa_column=Column(ascii_string(16), nullable=False))
+    retry_delay_ms: int = Field(default=1000, sa_column=Column(BigInteger, nullable=False))
+    retry_backoff_rate: float = Field(default=2.0, sa_column=Column(Float(53), nullable=False))
+    retry_max_delay_ms: int = Field(default=600_000, sa_column=Column(BigInteger, nullable=False))
+    # How many attempts of this type run at once, on all workers; 0: no limit.
+    max_concurrent: int = Field(default=0, sa_column=Column(Integer, nullable=False))
+    enabled: bool = Field(default=True)
+    # thread, async or process: how a worker runs the handler.
+    executor: str = Field(default="thread", sa_column=Column(ascii_string(16), nullable=False))
+    updated_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+
+
+class Worker(SQLModel, table=True):
+    """One worker process, from its start until it leaves or is given up on."""
+
+    __tablename__ = "worker"
+    __table_args__ = (Index("ix_worker_heartbeat", "last_heartbeat_at"),)
+
+    worker_id: str = Field(sa_column=Column(exact_string(WORKER_ID_LENGTH), primary_key=True))
+    host: str = Field(sa_column=Column(exact_string(255), nullable=False))
+    pid: int = Field(sa_column=Column(Integer, nullable=False))
+    capacity: int = Field(sa_column=Column(Integer, nullable=False))
+    load: int = Field(default=0, sa_column=Column(Integer, nullable=False))
+    task_types: list[str] = Field(sa_column=Column(JsonText, nullable=False))
+    status: str = Field(default=WorkerStatus.RUNNING, sa_column=Column(ascii_string(16), nullable=False))
+    version: str = Field(default="", sa_column=Column(ascii_string(32), nullable=False))
+    started_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    last_heartbeat_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))

@@ -1,0 +1,68 @@
+"""How failed attempts are tried again: the policy, and the wait it gives.
+
+Pure: no clock, no SQL. Used where a policy is written (handlers, requests,
+`task_config`) and where it is applied (the retry middleware).
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+from atm.errors import SettingsError
+
+Strategy = Literal["FIXED", "EXPONENTIAL"]
+STRATEGIES: tuple[Strategy, ...] = ("FIXED", "EXPONENTIAL")
+
+#: No policy waits longer than this: 30 days.
+MAX_DELAY_MS = 30 * 24 * 3600 * 1000
+#: Each wait is shortened by up to this share, so that tasks that failed
+#: together do not come back together.
+JITTER = 0.2
+
+
+@dataclass(frozen=True)
+class Retry:
+    """When a failed attempt is tried again.
+
+    FIXED waits `delay` seconds each time. EXPONENTIAL waits `delay` seconds,
+    then `backoff_rate` times as long after each further failure, and never
+    longer than `max_delay` seconds. Either wait is shortened by up to a fifth
+    at random (JITTER).
+    """
+
+    strategy: Strategy = "EXPONENTIAL"
+    delay: float = 1.0
+    backoff_rate: float = 2.0
+    max_delay: float = 600.0
+
+    def __post_init__(self) -> None:
+        if self.strategy not in STRATEGIES:
+            raise SettingsError(f"retry strategy {self.strategy!r}: FIXED or EXPONENTIAL")
+        if not 0 <= self.delay * 1000 <= MAX_DELAY_MS:
+            raise SettingsError(f"retry delay {self.delay!r}: from 0 to {MAX_DELAY_MS // 1000} seconds")
+        if not 0 <= self.max_delay * 1000 <= MAX_DELAY_MS:
+            raise SettingsError(f"retry max_delay {self.max_delay!r}: from 0 to {MAX_DELAY_MS // 1000} seconds")
+        if not 1 <= self.backoff_rate <= 100:
+            raise SettingsError(f"retry backoff_rate {self.backoff_rate!r}: from 1 to 100")
+
+
+def wait_ms(
+    *, strategy: str, delay_ms: int, backoff_rate: float, max_delay_ms: int, retry: int, rng: random.Random | None = None
+) -> int:
+    """The milliseconds to wait before retry number `retry` (1 is the first).
+
+    At most `max_delay_ms`, at least 0, and within JITTER of the policy's wait.
+    """
+    wait = float(delay_ms)
+    if strategy == "EXPONENTIAL":
+        # A float power overflows past 1e308; the cap is far below that.
+        exponent = min(retry - 1, 1000)
+        try:
+            wait = delay_ms * backoff_rate**exponent
+        except OverflowError:
+            wait = float(max_delay_ms)
+    wait = min(wait, max_delay_ms, MAX_DELAY_MS)
+    shortened = (rng or random).random() * JITTER
+    return max(0, round(wait * (1 - shortened)))
