@@ -1,0 +1,160 @@
+"""The client for asyncio: the methods of `Client` as coroutines, for use on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc
+
+from atm.client import decode, requests
+from atm.client.channel import DEFAULT_ADDRESS, channel_options, target_of
+from atm.client.errors import translate
+from atm.client.polling import Polling
+from atm.client.requests import DEFAULT_DEADLINE_SECONDS, Priority, RetryLike
+from atm.client.results import CancelResult, Statistics, Task, TaskLog, TaskPage, Worker
+from atm.errors import ServiceError
+from atm.rpc import task_service_pb2 as pb
+from atm.rpc import task_service_pb2_grpc
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+class AsyncClient:
+    """`atm.client.Client` for coroutines: the same arguments, results and errors.
+
+    It belongs to the event loop on which it is first used. Closing it, or
+    leaving its `async with`, ends the calls that are open.
+    """
+
+    def __init__(self, address: str = DEFAULT_ADDRESS, *, retries: bool = True) -> None:
+        self.address = address
+        self._target = target_of(address)
+        self._retries = retries
+        self._channel: grpc.aio.Channel | None = None
+        self._lazy_stub: task_service_pb2_grpc.TaskServiceAsyncStub | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends the connection, and the calls that are on it."""
+        channel, self._channel, self._lazy_stub = self._channel, None, None
+        if channel is not None:
+            await channel.close()
+
+    async def create_task(
+        self,
+        task_type: str,
+        payload: Mapping[str, Any] | None = None,
+        *,
+        priority: Priority = "normal",
+        max_retry: int | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the task's, not this call's
+        retry: RetryLike | None = None,
+        deadline: float = DEFAULT_DEADLINE_SECONDS,
+    ) -> Task:
+        """Hands over a task; once this returns, the task is committed. See `Client.create_task`."""
+        request = requests.create_task(
+            task_type, payload, priority=priority, max_retry=max_retry, timeout=timeout, retry=retry
+        )
+        return decode.task((await self._call(self._stub().CreateTask, request, deadline)).task)
+
+    async def get_task(self, task_id: str, *, deadline: float = DEFAULT_DEADLINE_SECONDS) -> Task:
+        """The task as it is now. Raises TaskNotFoundError."""
+        return decode.task(
+            (await self._call(self._stub().GetTask, requests.get_task(task_id), deadline)).task
+        )
+
+    async def cancel_task(
+        self, task_id: str, *, requested_by: str = "", deadline: float = DEFAULT_DEADLINE_SECONDS
+    ) -> CancelResult:
+        """Cancels a pending task, or asks a running one to stop. See `Client.cancel_task`."""
+        request = requests.cancel_task(task_id, requested_by)
+        return decode.cancel_result(task_id, await self._call(self._stub().CancelTask, request, deadline))
+
+    async def get_task_logs(
+        self, task_id: str, *, deadline: float = DEFAULT_DEADLINE_SECONDS
+    ) -> list[TaskLog]:
+        """The task's history, oldest first. Raises TaskNotFoundError."""
+        return decode.logs(
+            await self._call(self._stub().GetTaskLogs, requests.get_task_logs(task_id), deadline)
+        )
+
+    async def list_tasks(
+        self,
+        status: str | None = None,
+        priority: Priority | None = None,
+        task_type: str | None = None,
+        *,
+        page: int = 1,
+        page_size: int = 20,
+        deadline: float = DEFAULT_DEADLINE_SECONDS,
+    ) -> TaskPage:
+        """One page (from 1) of the tasks that match, newest first; None matches any."""
+        request = requests.list_tasks(
+            status=status, priority=priority, task_type=task_type, page=page, page_size=page_size
+        )
+        return decode.page(request, await self._call(self._stub().ListTasks, request, deadline))
+
+    async def wait_for_task(
+        self,
+        task_id: str,
+        timeout: float | None = None,  # noqa: ASYNC109 - it ends in WaitTimeoutError, as in Client
+        on_change: Callable[[Task], Awaitable[object] | object] | None = None,
+        *,
+        deadline: float = DEFAULT_DEADLINE_SECONDS,
+    ) -> Task:
+        """The task once it has ended, however it ended. See `Client.wait_for_task`.
+
+        `on_change` may be a plain function or a coroutine function.
+        """
+        polling = Polling(task_id, timeout=timeout, call_deadline=deadline)
+        while True:
+            try:
+                task = await self.get_task(task_id, deadline=polling.deadline())
+            except ServiceError as error:
+                polling.failed(error)
+            else:
+                if polling.saw(task) and on_change is not None:
+                    outcome = on_change(task)
+                    if inspect.isawaitable(outcome):
+                        await outcome
+                if task.is_final:
+                    return task
+            await asyncio.sleep(polling.pause())
+
+    async def list_workers(self, *, deadline: float = DEFAULT_DEADLINE_SECONDS) -> list[Worker]:
+        """The worker processes that the server knows."""
+        return decode.workers(await self._call(self._stub().ListWorkers, pb.ListWorkersRequest(), deadline))
+
+    async def get_statistics(self, *, deadline: float = DEFAULT_DEADLINE_SECONDS) -> Statistics:
+        """How many tasks and workers there are."""
+        return decode.statistics(
+            await self._call(self._stub().GetStatistics, pb.GetStatisticsRequest(), deadline)
+        )
+
+    async def _call(
+        self, method: grpc.aio.UnaryUnaryMultiCallable[Request, Response], request: Request, deadline: float
+    ) -> Response:
+        try:
+            return await method(request, timeout=deadline)
+        except grpc.RpcError as error:
+            raise translate(error, task_id=getattr(request, "task_id", "")) from error
+
+    def _stub(self) -> task_service_pb2_grpc.TaskServiceAsyncStub:
+        # Not in the constructor: a channel of grpc.aio takes the loop it is made on.
+        if self._lazy_stub is None:
+            options = channel_options(self._target, retries=self._retries)
+            self._channel = grpc.aio.insecure_channel(self._target, options=options)
+            self._lazy_stub = task_service_pb2_grpc.TaskServiceStub(self._channel)
+        return self._lazy_stub

@@ -1,0 +1,90 @@
+"""How both clients connect: the address, keepalive, and retries of UNAVAILABLE.
+
+The retries are gRPC's own (a service config), so that they work the same in
+both clients and end with the call's deadline. A call whose connection broke
+after it was sent may be carried out twice; for CreateTask that means a second
+task.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from atm.errors import SettingsError
+
+DEFAULT_PORT = 9090
+DEFAULT_ADDRESS = f"localhost:{DEFAULT_PORT}"
+
+_SERVICE_CONFIG = json.dumps(
+    {
+        "methodConfig": [
+            {
+                "name": [{"service": "taskservice.TaskService"}],
+                "retryPolicy": {
+                    "maxAttempts": 5,
+                    "initialBackoff": "0.1s",
+                    "maxBackoff": "2s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ]
+    }
+)
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+#: The schemes of gRPC's targets that are passed on as they are.
+_SCHEMES = ("dns:", "unix:", "unix-abstract:", "ipv4:", "ipv6:", "xds:")
+
+
+def target_of(address: str) -> str:
+    """The gRPC target of `host`, `host:port`, `[v6]:port`, a bare IPv6 address or a gRPC URI.
+
+    Without a port it is 9090: gRPC would take 443. Raises SettingsError.
+    """
+    text = address.strip()
+    if text.startswith(_SCHEMES):
+        return text
+    host, port = _split(text)
+    valid_port = port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536
+    if not host or not host.isprintable() or not valid_port or any(char in host for char in " /@"):
+        raise SettingsError(
+            f"the server's address {address!r} cannot be read; it takes HOST:PORT, like {DEFAULT_ADDRESS}"
+        )
+    return f"{host}:{int(port)}"
+
+
+def _split(text: str) -> tuple[str, str]:
+    default = str(DEFAULT_PORT)
+    if text.startswith("["):
+        inside, bracket, rest = text[1:].partition("]")
+        if not inside or not bracket or (rest and not rest.startswith(":")):
+            return "", ""
+        return f"[{inside}]", rest[1:] if rest else default
+    if text.count(":") > 1:
+        return f"[{text}]", default
+    host, colon, port = text.partition(":")
+    return host, port if colon else default
+
+
+def channel_options(target: str, *, retries: bool) -> list[tuple[str, Any]]:
+    """The options of a channel to `target`, for either client."""
+    options: list[tuple[str, Any]] = [
+        # A peer that vanished is noticed within 80 s while a call is open. Idle
+        # connections are left alone: a server may punish pings without calls.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 0),
+        # A server that has just restarted is found again within the retries.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 2_000),
+        # A page of 500 tasks with payloads is larger than gRPC's 4 MB.
+        ("grpc.max_receive_message_length", 256 * 1024 * 1024),
+        ("grpc.enable_retries", int(retries)),
+    ]
+    if retries:
+        options.append(("grpc.service_config", _SERVICE_CONFIG))
+    if target.rpartition(":")[0] in _LOOPBACK:
+        # http_proxy is meant for other machines than this one.
+        options.append(("grpc.enable_http_proxy", 0))
+    return options

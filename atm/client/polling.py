@@ -1,0 +1,82 @@
+"""When wait_for_task asks again, and when it gives up: the same for both clients.
+
+Only decisions, no calls and no sleeping: a client asks for `deadline()`, makes
+the call, reports what came with `saw()` or `failed()`, and sleeps `pause()`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from atm.client.results import Task
+from atm.errors import DeadlineError, ServiceError, UnavailableError, WaitTimeoutError
+
+FIRST_PAUSE_SECONDS = 0.02
+MAX_PAUSE_SECONDS = 0.5
+PAUSE_GROWTH = 1.5
+#: A server that answered before may be gone for this long, as in a restart.
+OUTAGE_SECONDS = 30.0
+#: A poll near the end of the wait still gets the time for one answer.
+MIN_DEADLINE_SECONDS = 1.0
+
+
+class Polling:
+    """One wait for one task.
+
+    `timeout` is the seconds to wait (None: for ever; the wait may take
+    MIN_DEADLINE_SECONDS longer when the server hangs), `call_deadline` the
+    seconds that one poll may take.
+    """
+
+    def __init__(
+        self,
+        task_id: str,
+        *,
+        timeout: float | None,
+        call_deadline: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._task_id = task_id
+        self._timeout = math.inf if timeout is None else max(0.0, timeout)
+        self._call_deadline = call_deadline
+        self._clock = clock
+        self._started = clock()
+        self._answered = self._started
+        self._pause = FIRST_PAUSE_SECONDS
+        self._last: Task | None = None
+
+    def deadline(self) -> float:
+        """The seconds that the next poll may take."""
+        return min(self._call_deadline, max(self._remaining(), MIN_DEADLINE_SECONDS))
+
+    def saw(self, task: Task) -> bool:
+        """Takes an answer; whether it differs from the one before (the first one does)."""
+        before, self._last = self._last, task
+        self._answered = self._clock()
+        return before != task
+
+    def failed(self, error: ServiceError) -> None:
+        """Takes a failed poll: returns if it is worth another one, else raises `error` or WaitTimeoutError.
+
+        A server that never answered is not there. One that did is given
+        OUTAGE_SECONDS to come back: the task it accepted goes on.
+        """
+        if self._last is None or not isinstance(error, UnavailableError | DeadlineError):
+            raise error
+        if self._remaining() > 0 and self._clock() - self._answered > OUTAGE_SECONDS:
+            raise error
+
+    def pause(self) -> float:
+        """The seconds to sleep before the next poll. Raises WaitTimeoutError when the time is up."""
+        remaining = self._remaining()
+        if remaining <= 0:
+            raise WaitTimeoutError(
+                self._task_id, self._last.status if self._last else "UNKNOWN", self._timeout
+            )
+        pause, self._pause = self._pause, min(self._pause * PAUSE_GROWTH, MAX_PAUSE_SECONDS)
+        return min(pause, remaining)
+
+    def _remaining(self) -> float:
+        return self._timeout - (self._clock() - self._started)

@@ -1,0 +1,117 @@
+"""From arguments to the messages of the wire.
+
+Only what the wire cannot carry is refused here, with the InvalidArgumentError
+that the server would have answered; whether a value makes sense is the
+server's to say, so that all clients hear the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
+
+from atm.client.values import check_text, encode_values, refuse
+from atm.rpc import task_service_pb2 as pb
+
+#: How long one call may take, in seconds, its retries included.
+DEFAULT_DEADLINE_SECONDS = 10.0
+#: The priority of a ListTasksRequest that means any.
+ANY_PRIORITY = -1
+
+Priority = Literal["normal", "high", 0, 1]
+_PRIORITIES: dict[str, int] = {"normal": 0, "high": 1}
+_INT32_MAX = 2**31 - 1
+_INT64_MAX = 2**63 - 1
+
+
+class RetryLike(Protocol):
+    """What `atm.Retry` is, without a need for it here. `delay` and `max_delay` are seconds."""
+
+    @property
+    def strategy(self) -> str: ...
+    @property
+    def delay(self) -> float: ...
+    @property
+    def backoff_rate(self) -> float: ...
+    @property
+    def max_delay(self) -> float: ...
+
+
+def create_task(
+    task_type: str,
+    payload: Mapping[str, Any] | None,
+    *,
+    priority: Priority,
+    max_retry: int | None,
+    timeout: float | None,
+    retry: RetryLike | None,
+) -> pb.CreateTaskRequest:
+    """`timeout` is the seconds of one attempt, 0 for no limit; None leaves a value to the type."""
+    request = pb.CreateTaskRequest(
+        task_type=check_text("task_type", task_type),
+        priority=_priority(priority),
+        payload=encode_values(payload),
+    )
+    if max_retry is not None:
+        request.max_retry = _int32("max_retry", max_retry)
+    if timeout is not None:
+        request.timeout_ms = _milliseconds("timeout_ms", timeout)
+    if retry is not None:
+        request.retry.CopyFrom(
+            pb.RetryPolicy(
+                strategy=retry.strategy,
+                delay_ms=_milliseconds("retry.delay_ms", retry.delay),
+                backoff_rate=retry.backoff_rate,
+                max_delay_ms=_milliseconds("retry.max_delay_ms", retry.max_delay),
+            )
+        )
+    return request
+
+
+def get_task(task_id: str) -> pb.GetTaskRequest:
+    return pb.GetTaskRequest(task_id=check_text("task_id", task_id))
+
+
+def cancel_task(task_id: str, requested_by: str) -> pb.CancelTaskRequest:
+    return pb.CancelTaskRequest(
+        task_id=check_text("task_id", task_id), requested_by=check_text("requested_by", requested_by)
+    )
+
+
+def get_task_logs(task_id: str) -> pb.GetTaskLogsRequest:
+    return pb.GetTaskLogsRequest(task_id=check_text("task_id", task_id))
+
+
+def list_tasks(
+    *, status: str | None, priority: Priority | None, task_type: str | None, page: int, page_size: int
+) -> pb.ListTasksRequest:
+    """None means any."""
+    return pb.ListTasksRequest(
+        status=check_text("status", status or ""),
+        priority=ANY_PRIORITY if priority is None else _priority(priority),
+        task_type=check_text("task_type", task_type or ""),
+        page=_int32("page", page),
+        page_size=_int32("page_size", page_size),
+    )
+
+
+def _priority(value: Priority) -> int:
+    number = _PRIORITIES.get(value.lower()) if isinstance(value, str) else value
+    # -1 would list tasks of any priority, which None is for.
+    if number not in (0, 1):
+        refuse("priority", f"is {value!r}; it takes normal (0) or high (1)")
+    return int(number)
+
+
+def _int32(field: str, value: int) -> int:
+    if not -_INT32_MAX <= value <= _INT32_MAX:
+        refuse(field, "is out of range")
+    return value
+
+
+def _milliseconds(field: str, seconds: float) -> int:
+    """Whole milliseconds, at least one for any time above 0: 0 has a meaning of its own."""
+    if not math.isfinite(seconds) or not 0 <= seconds * 1000 < _INT64_MAX:
+        refuse(field, f"{seconds} seconds is no time; it takes 0 or more")
+    return math.ceil(seconds * 1000 - 1e-6) if seconds else 0

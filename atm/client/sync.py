@@ -1,0 +1,158 @@
+"""The client for threads. Safe to share between them; not across a fork."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc
+
+from atm.client import decode, requests
+from atm.client.channel import DEFAULT_ADDRESS, channel_options, target_of
+from atm.client.errors import translate
+from atm.client.polling import Polling
+from atm.client.requests import DEFAULT_DEADLINE_SECONDS, Priority, RetryLike
+from atm.client.results import CancelResult, Statistics, Task, TaskLog, TaskPage, Worker
+from atm.errors import ServiceError
+from atm.rpc import task_service_pb2 as pb
+from atm.rpc import task_service_pb2_grpc
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+class Client:
+    """Calls to one server of ATM.
+
+    `address` is `host:port` (9090 without a port). `retries=False` turns off
+    the four further tries of a call that ends UNAVAILABLE. Connecting begins
+    with the first call. Every method takes `deadline`, the seconds that one
+    call may take, and raises the errors of `atm.errors`: a ServiceError for
+    any answer other than OK. The constructor raises SettingsError for an
+    address that cannot be read.
+    """
+
+    def __init__(self, address: str = DEFAULT_ADDRESS, *, retries: bool = True) -> None:
+        self.address = address
+        target = target_of(address)
+        self._channel = grpc.insecure_channel(target, options=channel_options(target, retries=retries))
+        self._stub = task_service_pb2_grpc.TaskServiceStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connection, and the calls that are on it. The client cannot be used again."""
+        self._channel.close()
+
+    def create_task(
+        self,
+        task_type: str,
+        payload: Mapping[str, Any] | None = None,
+        *,
+        priority: Priority = "normal",
+        max_retry: int | None = None,
+        timeout: float | None = None,
+        retry: RetryLike | None = None,
+        deadline: float = DEFAULT_DEADLINE_SECONDS,
+    ) -> Task:
+        """Hands over a task; once this returns, the task is committed.
+
+        Values of `payload` that are not strings travel as JSON. `timeout` is
+        the seconds that one attempt may run (0: no limit), `retry` an
+        `atm.Retry`; what is None comes from the type's configuration.
+        Raises InvalidArgumentError, and PreconditionError for a type that is
+        unknown or disabled.
+        """
+        request = requests.create_task(
+            task_type, payload, priority=priority, max_retry=max_retry, timeout=timeout, retry=retry
+        )
+        return decode.task(self._call(self._stub.CreateTask, request, deadline).task)
+
+    def get_task(self, task_id: str, *, deadline: float = DEFAULT_DEADLINE_SECONDS) -> Task:
+        """The task as it is now. Raises TaskNotFoundError."""
+        return decode.task(self._call(self._stub.GetTask, requests.get_task(task_id), deadline).task)
+
+    def cancel_task(
+        self, task_id: str, *, requested_by: str = "", deadline: float = DEFAULT_DEADLINE_SECONDS
+    ) -> CancelResult:
+        """Cancels a pending task, or asks a running one to stop.
+
+        `requested_by` goes into the task's history (empty: the address of this
+        client). A task that has ended gives `success=False`. Raises
+        TaskNotFoundError.
+        """
+        request = requests.cancel_task(task_id, requested_by)
+        return decode.cancel_result(task_id, self._call(self._stub.CancelTask, request, deadline))
+
+    def get_task_logs(self, task_id: str, *, deadline: float = DEFAULT_DEADLINE_SECONDS) -> list[TaskLog]:
+        """The task's history, oldest first. Raises TaskNotFoundError."""
+        return decode.logs(self._call(self._stub.GetTaskLogs, requests.get_task_logs(task_id), deadline))
+
+    def list_tasks(
+        self,
+        status: str | None = None,
+        priority: Priority | None = None,
+        task_type: str | None = None,
+        *,
+        page: int = 1,
+        page_size: int = 20,
+        deadline: float = DEFAULT_DEADLINE_SECONDS,
+    ) -> TaskPage:
+        """One page (from 1) of the tasks that match, newest first; None matches any."""
+        request = requests.list_tasks(
+            status=status, priority=priority, task_type=task_type, page=page, page_size=page_size
+        )
+        return decode.page(request, self._call(self._stub.ListTasks, request, deadline))
+
+    def wait_for_task(
+        self,
+        task_id: str,
+        timeout: float | None = None,
+        on_change: Callable[[Task], object] | None = None,
+        *,
+        deadline: float = DEFAULT_DEADLINE_SECONDS,
+    ) -> Task:
+        """The task once it has ended, however it ended.
+
+        `timeout` is the seconds to wait (None: for ever). `on_change` is
+        called with the task as first seen and whenever it differs. `deadline`
+        is for each poll. Raises WaitTimeoutError when the time is up (the task
+        goes on), TaskNotFoundError, and UnavailableError when the server is
+        not there or stays away for 30 seconds.
+        """
+        polling = Polling(task_id, timeout=timeout, call_deadline=deadline)
+        while True:
+            try:
+                task = self.get_task(task_id, deadline=polling.deadline())
+            except ServiceError as error:
+                polling.failed(error)
+            else:
+                if polling.saw(task) and on_change is not None:
+                    on_change(task)
+                if task.is_final:
+                    return task
+            time.sleep(polling.pause())
+
+    def list_workers(self, *, deadline: float = DEFAULT_DEADLINE_SECONDS) -> list[Worker]:
+        """The worker processes that the server knows."""
+        return decode.workers(self._call(self._stub.ListWorkers, pb.ListWorkersRequest(), deadline))
+
+    def get_statistics(self, *, deadline: float = DEFAULT_DEADLINE_SECONDS) -> Statistics:
+        """How many tasks and workers there are."""
+        return decode.statistics(self._call(self._stub.GetStatistics, pb.GetStatisticsRequest(), deadline))
+
+    def _call(
+        self, method: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request, deadline: float
+    ) -> Response:
+        try:
+            return method(request, timeout=deadline)
+        except grpc.RpcError as error:
+            raise translate(error, task_id=getattr(request, "task_id", "")) from error

@@ -1,0 +1,116 @@
+"""The settings of a server and of its workers, from flags, the environment and defaults.
+
+Read once, at the start of a process, and checked then. Units are in the names.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy.engine import URL
+
+from atm.addresses import parse_redis_addr, parse_sql_dsn
+from atm.errors import SettingsError
+
+DEFAULT_MYSQL_DSN = "root:password@tcp(localhost:3306)/asynctask"
+DEFAULT_REDIS_ADDR = "localhost:6379"
+
+
+def _names(*env: str) -> AliasChoices:
+    return AliasChoices(*env)
+
+
+def _split(value: Any) -> Any:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+class Settings(BaseSettings):
+    """Every setting, with its environment variable as the alias."""
+
+    model_config = SettingsConfigDict(populate_by_name=True, extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    server_id: str = Field("server-1", min_length=1, max_length=128, validation_alias=_names("ATM_SERVER_ID"))
+    # All interfaces, IPv6 and IPv4: what the older service listens on.
+    host: str = Field("[::]", min_length=1, validation_alias=_names("ATM_HOST"))
+    grpc_port: int = Field(9090, ge=0, le=65535, validation_alias=_names("ATM_GRPC_PORT"))
+    worker_port: int = Field(8080, ge=0, le=65535, validation_alias=_names("ATM_WORKER_PORT"))
+    redis_addr: str = Field(DEFAULT_REDIS_ADDR, validation_alias=_names("REDIS_ADDR"))
+    mysql_dsn: str = Field(DEFAULT_MYSQL_DSN, validation_alias=_names("MYSQL_DSN"), repr=False)
+    # The prefix of every Redis key, so that installations can share a Redis.
+    redis_prefix: str = Field("atm", min_length=1, max_length=64, validation_alias=_names("ATM_REDIS_PREFIX"))
+
+    workers: int = Field(0, ge=0, le=1024, validation_alias=_names("ATM_WORKERS"))
+    worker_threads: int = Field(8, ge=1, le=1024, validation_alias=_names("ATM_WORKER_THREADS"))
+    reflection: bool = Field(False, validation_alias=_names("ATM_REFLECTION"))
+    accept_unknown_types: bool = Field(False, validation_alias=_names("ATM_ACCEPT_UNKNOWN_TYPES"))
+    upgrade_db: bool = Field(False, validation_alias=_names("ATM_UPGRADE_DB"))
+    log_level: str = Field("INFO", validation_alias=_names("ATM_LOG_LEVEL"))
+
+    # Modules that hold handlers, imported by workers.
+    handlers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field((), validation_alias=_names("ATM_HANDLERS"))
+    # http_request may reach private, loopback and link-local addresses.
+    http_allow_private: bool = Field(False, validation_alias=_names("ATM_HTTP_ALLOW_PRIVATE"))
+
+    # Calls of the server that use SQL at the same time; each holds a connection.
+    server_threads: int = Field(16, ge=1, le=512, validation_alias=_names("ATM_SERVER_THREADS"))
+    # How long a stopping server waits for the calls in flight.
+    shutdown_grace_seconds: float = Field(10.0, ge=0, validation_alias=_names("ATM_SHUTDOWN_GRACE_SECONDS"))
+    # How long a stopping worker waits for what runs, before it hands it back.
+    drain_seconds: float = Field(30.0, ge=0, validation_alias=_names("ATM_DRAIN_SECONDS"))
+    heartbeat_seconds: float = Field(2.0, gt=0, validation_alias=_names("ATM_HEARTBEAT_SECONDS"))
+    # A worker without a heartbeat for this long has lost its tasks.
+    worker_lease_seconds: float = Field(8.0, gt=0, validation_alias=_names("ATM_WORKER_LEASE_SECONDS"))
+    # How often the scheduler looks for what is due.
+    sweep_seconds: float = Field(0.1, gt=0, validation_alias=_names("ATM_SWEEP_SECONDS"))
+    # How long a fresh task's message may take before the relay looks for it.
+    relay_grace_seconds: float = Field(3.0, gt=0, validation_alias=_names("ATM_RELAY_GRACE_SECONDS"))
+
+    @classmethod
+    def load(cls, **flags: Any) -> Settings:
+        """The settings, where a flag that is None counts as not given.
+
+        Raises SettingsError, which names each setting that cannot be used.
+        """
+        try:
+            settings = cls(**{name: value for name, value in flags.items() if value is not None})
+        except ValidationError as error:
+            raise SettingsError(_explain(error)) from None
+        _ = settings.sql_url, settings.redis_url
+        if settings.worker_lease_seconds < 2 * settings.heartbeat_seconds:
+            raise SettingsError("ATM_WORKER_LEASE_SECONDS must be at least twice ATM_HEARTBEAT_SECONDS")
+        return settings
+
+    @property
+    def sql_url(self) -> URL:
+        """Where SQL is."""
+        return parse_sql_dsn(self.mysql_dsn)
+
+    @property
+    def redis_url(self) -> str:
+        """Where Redis is, as a URL."""
+        return parse_redis_addr(self.redis_addr)
+
+    def worker_environment(self) -> dict[str, str]:
+        """The environment variables that give a `dramatiq atm.actors` these settings."""
+        flags = {
+            "REDIS_ADDR": self.redis_addr,
+            "MYSQL_DSN": self.mysql_dsn,
+            "ATM_REDIS_PREFIX": self.redis_prefix,
+            "ATM_HANDLERS": ",".join(self.handlers),
+            "ATM_LOG_LEVEL": self.log_level,
+            "ATM_HTTP_ALLOW_PRIVATE": str(self.http_allow_private).lower(),
+            "ATM_DRAIN_SECONDS": str(self.drain_seconds),
+            "ATM_HEARTBEAT_SECONDS": str(self.heartbeat_seconds),
+            "ATM_WORKER_LEASE_SECONDS": str(self.worker_lease_seconds),
+        }
+        return {name: value for name, value in flags.items() if value}
+
+
+def _explain(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg']}" for item in error.errors()
+    )

@@ -1,0 +1,1 @@
+"""All SQL. Sync; functions take a connection, `Database` gives the transactions."""

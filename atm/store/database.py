@@ -1,0 +1,114 @@
+"""Connections and transactions, on MySQL, MariaDB and SQLite alike."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import stamina
+from sqlalchemy import create_engine, event, exc
+from sqlalchemy.engine import URL, Connection, Engine
+
+from atm.errors import UnavailableError
+
+R = TypeVar("R")
+
+#: Deadlock found; lock wait timeout. The transaction is rolled back and may be tried again.
+_MYSQL_CONFLICTS = {1213, 1205}
+#: How many times a transaction that lost such a conflict is tried, and for how long at most.
+_CONFLICT_ATTEMPTS = 8
+_CONFLICT_SECONDS = 10.0
+#: How long a statement of SQLite waits for the lock.
+_SQLITE_BUSY_MS = 10_000
+#: MySQL closes idle connections after 8 hours; many a proxy after less.
+_RECYCLE_SECONDS = 280
+_CONNECT_SECONDS = 5
+_READ_ONLY = "atm_read_only"
+
+
+class Database:
+    """An engine, and the two ways to use it: `read` and `write`.
+
+    Open it after a fork, never before. `pool_size` is the number of
+    connections it keeps and the most it opens.
+    """
+
+    def __init__(self, url: URL, *, pool_size: int = 8) -> None:
+        self.url = url
+        self.engine = _engine(url, pool_size)
+        self._reader = self.engine.execution_options(**{_READ_ONLY: True})
+
+    def read(self, work: Callable[[Connection], R]) -> R:
+        """What `work` returns, run on a connection that only reads. Raises UnavailableError."""
+        return self._run(self._reader, work)
+
+    def write(self, work: Callable[[Connection], R]) -> R:
+        """What `work` returns, committed: all of it or nothing.
+
+        `work` runs again when the database undid the transaction for a
+        conflict, so it must do nothing but SQL. Raises UnavailableError.
+        """
+        return self._run(self.engine, work)
+
+    def _run(self, engine: Engine, work: Callable[[Connection], R]) -> R:
+        try:
+            for attempt in stamina.retry_context(
+                on=_is_conflict, attempts=_CONFLICT_ATTEMPTS, timeout=_CONFLICT_SECONDS, wait_initial=0.01, wait_max=0.5
+            ):
+                with attempt, engine.begin() as connection:
+                    return work(connection)
+        except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
+            raise UnavailableError(
+                "the database cannot be reached or does not answer", reason="DATABASE_UNAVAILABLE", retry_after=1.0
+            ) from error
+        raise AssertionError("a retried block either returns or raises")
+
+    def close(self) -> None:
+        """Closes the pooled connections."""
+        self.engine.dispose()
+
+
+def _is_conflict(error: Exception) -> bool:
+    if not isinstance(error, exc.OperationalError):
+        return False
+    cause: Any = error.orig
+    if isinstance(cause, sqlite3.OperationalError):
+        return "locked" in str(cause)
+    return bool(cause.args) and cause.args[0] in _MYSQL_CONFLICTS
+
+
+def _engine(url: URL, pool_size: int) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(
+            url, pool_size=pool_size, max_overflow=0, connect_args={"check_same_thread": False, "timeout": _SQLITE_BUSY_MS / 1000}
+        )
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    connect_args = {} if "connect_timeout" in url.query else {"connect_timeout": _CONNECT_SECONDS}
+    return create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=10,
+        pool_pre_ping=True,
+        pool_recycle=_RECYCLE_SECONDS,
+        # Sweeps and compare-and-sets need no repeatable snapshot, and take fewer locks.
+        isolation_level="READ COMMITTED",
+        connect_args=connect_args,
+    )
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    # The driver must not begin transactions by itself: see _begin_sqlite.
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={_SQLITE_BUSY_MS}"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A transaction that starts with a read cannot always become a writer;
+    # one that will write takes the lock at once.
+    read_only = connection.get_execution_options().get(_READ_ONLY, False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

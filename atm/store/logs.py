@@ -1,0 +1,33 @@
+"""Statements on `task_log`, which only grows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import insert, select
+from sqlalchemy.engine import Connection
+
+from atm.models import TaskLog
+
+LOG = TaskLog.__table__  # type: ignore[attr-defined]
+
+#: The longest message that is kept, in characters: a traceback fits, a dump does not.
+MAX_MESSAGE = 16_000
+
+
+def clip(text: str, limit: int = MAX_MESSAGE) -> str:
+    """The text, cut to `limit` characters with a word on how much is missing."""
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text) - limit} more characters)"
+
+
+def add(connection: Connection, *rows: TaskLog) -> None:
+    """Adds rows, in this order."""
+    values = [row.model_dump(exclude={"log_id"}) | {"message": clip(row.message)} for row in rows]
+    if values:
+        connection.execute(insert(LOG), values)
+
+
+def of_task(connection: Connection, task_id: str) -> Sequence[TaskLog]:
+    """The history of a task, oldest first."""
+    query = select(LOG).where(LOG.c.task_id == task_id).order_by(LOG.c.log_id)
+    return [TaskLog(**row) for row in connection.execute(query).mappings()]

@@ -1,0 +1,69 @@
+"""Statements on `task_config`: which types there are, and their defaults."""
+
+from __future__ import annotations
+
+import time
+from threading import Lock
+from typing import Any
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.engine import Connection
+
+from atm.models import TaskConfig, now
+from atm.store.database import Database
+
+CONFIG = TaskConfig.__table__  # type: ignore[attr-defined]
+
+
+def all_types(connection: Connection) -> dict[str, TaskConfig]:
+    """Every known type and its configuration."""
+    return {row["task_type"]: TaskConfig(**row) for row in connection.execute(select(CONFIG)).mappings()}
+
+
+def register(connection: Connection, task_type: str, defaults: dict[str, Any]) -> None:
+    """Makes a type known, with what its handler says of it.
+
+    Only the columns in `defaults` are written to a row that is there:
+    `enabled` and `max_concurrent` belong to the operator.
+    """
+    known = connection.execute(
+        select(CONFIG).where(CONFIG.c.task_type == task_type).with_for_update()
+    ).mappings().first()
+    if known is None:
+        row = TaskConfig(task_type=task_type, updated_at=now(), **defaults)
+        connection.execute(insert(CONFIG), row.model_dump())
+    elif any(known[name] != value for name, value in defaults.items()):
+        connection.execute(
+            update(CONFIG).where(CONFIG.c.task_type == task_type).values(**defaults, updated_at=now())
+        )
+
+
+class TypeCache:
+    """The configurations, read again when older than `max_age` seconds.
+
+    A type that is not found is looked for in SQL at once, so a worker that
+    has just started is seen; a change to a known type is seen within `max_age`.
+    """
+
+    def __init__(self, database: Database, max_age: float = 1.0) -> None:
+        self._database = database
+        self._max_age = max_age
+        self._lock = Lock()
+        self._types: dict[str, TaskConfig] = {}
+        self._read_at = float("-inf")
+
+    def get(self, task_type: str) -> TaskConfig | None:
+        """The configuration of a type, or None if there is no such type."""
+        fresh = time.monotonic() - self._read_at < self._max_age
+        found = self._types.get(task_type) if fresh else None
+        return found if found is not None else self._refresh().get(task_type)
+
+    def names(self) -> list[str]:
+        """The names of all known types."""
+        return sorted(self._types)
+
+    def _refresh(self) -> dict[str, TaskConfig]:
+        types = self._database.read(all_types)
+        with self._lock:
+            self._types, self._read_at = types, time.monotonic()
+        return types

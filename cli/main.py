@@ -1,0 +1,81 @@
+"""The command `atm`: its subcommands, and what happens to errors.
+
+Only what `--help` needs is imported here; commands import the rest.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from atm_cli import console, db, demo, exits, operations, serving, task
+from atm_cli.config import Flags
+from atm_cli.options import OutputOption, ProfileOption, ServerOption
+
+from atm import __version__
+from atm.errors import AtmError
+
+app = typer.Typer(
+    name="atm",
+    help="ATM, a durable task manager.",
+    no_args_is_help=True,
+    # A traceback of a defect is for its report: plain, and without the values of variables.
+    pretty_exceptions_enable=False,
+)
+app.add_typer(task.app, name="task")
+app.add_typer(operations.worker_app, name="worker")
+app.add_typer(db.app, name="db")
+app.command()(operations.stats)
+app.command()(serving.server)
+app.command()(serving.up)
+app.command()(demo.demo)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    ctx: typer.Context,
+    server: ServerOption = None,
+    output: OutputOption = None,
+    profile: ProfileOption = None,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """ATM, a durable task manager.
+
+    Exit codes: 0 ok, 1 error, 2 usage, 3 not found, 4 permission, 5 conflict,
+    6 unavailable, 7 timed out waiting, 8 the task failed, 9 the task was
+    cancelled, 130 Ctrl-C.
+    """
+    ctx.obj = Flags(server=server, output=output, profile=profile)
+
+
+@app.command()
+def version() -> None:
+    """Show the version."""
+    console.write(f"atm {__version__}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command line (the process's own, if none is given) and returns its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # What a terminal's encoding lacks is shown as an escape instead of ending the command.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="atm")
+    except AtmError as error:
+        console.error(exits.explain(error, "the configured address"))
+        return exits.code_of(error)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else exits.ERROR if stop.code else exits.OK
+    return exits.OK

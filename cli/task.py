@@ -1,0 +1,204 @@
+"""`atm task …`: create, get, logs, list, wait. Cancelling has a file of its own."""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from atm_cli import console, payload
+from atm_cli.cancel import cancel
+from atm_cli.exits import UsageError
+from atm_cli.options import OutputOption, ProfileOption, ServerOption, configure
+from atm_cli.session import connected
+
+app = typer.Typer(help="Create tasks, follow them, cancel them.", no_args_is_help=True)
+app.command("cancel")(cancel)
+
+
+class PriorityName(StrEnum):
+    """The two priorities."""
+
+    NORMAL = "normal"
+    HIGH = "high"
+
+
+class StatusName(StrEnum):
+    """The states of a task."""
+
+    PENDING = "PENDING"
+    PROCESSING = "PROCESSING"
+    SUCCESS = "SUCCESS"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    TIMEOUT = "TIMEOUT"
+
+
+TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task's id.")]
+WaitTimeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout", metavar="SECONDS", min=0, help="How long to wait; without it, until the task ends."
+    ),
+]
+
+
+@app.command()
+def create(
+    ctx: typer.Context,
+    task_type: Annotated[str, typer.Argument(metavar="TYPE", help="The type of task, such as example_task.")],
+    pairs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="The payload: key=text, or key:=JSON.", show_default=False),
+    ] = None,
+    payload_source: Annotated[
+        str | None,
+        typer.Option(
+            "--payload", metavar="JSON|@FILE|-", help="The payload as one JSON object; - reads stdin."
+        ),
+    ] = None,
+    priority: Annotated[
+        PriorityName, typer.Option(case_sensitive=False, help="High tasks overtake normal ones.")
+    ] = PriorityName.NORMAL,
+    max_retry: Annotated[
+        int | None,
+        typer.Option(min=0, help="How often a failed attempt is tried again (default: the type's)."),
+    ] = None,
+    task_timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", min=0, help="How long one attempt may run; 0: no limit (default: the type's)."
+        ),
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the task has ended.")] = False,
+    timeout: WaitTimeout = None,
+    server: ServerOption = None,
+    output: OutputOption = None,
+    profile: ProfileOption = None,
+) -> None:
+    """Hand over a task. It is committed once this returns.
+
+    With --wait the exit code tells how the task ended: 0 SUCCESS, 8 FAILED or
+    TIMEOUT, 9 CANCELLED, 7 still going on after --timeout.
+    """
+    config = configure(ctx, server, output, profile)
+    from atm_cli.output import write_one
+    from atm_cli.views import TASKS
+    from atm_cli.waiting import wait_and_report
+
+    if timeout is not None and not wait:
+        raise UsageError("--timeout is how long --wait waits; --task-timeout limits the task itself")
+    _check_seconds("--timeout", timeout)
+    values = payload.build(pairs or (), payload_source)
+    with connected(config) as client:
+        task = client.create_task(
+            task_type, values, priority=priority.value, max_retry=max_retry, timeout=task_timeout
+        )
+        if wait:
+            wait_and_report(config, client, task.task_id, timeout)
+        write_one(config.output, TASKS, task)
+
+
+@app.command()
+def get(
+    ctx: typer.Context,
+    task_id: TaskId,
+    server: ServerOption = None,
+    output: OutputOption = None,
+    profile: ProfileOption = None,
+) -> None:
+    """Show one task."""
+    config = configure(ctx, server, output, profile)
+    from atm_cli.output import write_one
+    from atm_cli.views import TASKS
+
+    with connected(config) as client:
+        write_one(config.output, TASKS, client.get_task(task_id))
+
+
+@app.command()
+def logs(
+    ctx: typer.Context,
+    task_id: TaskId,
+    server: ServerOption = None,
+    output: OutputOption = None,
+    profile: ProfileOption = None,
+) -> None:
+    """Show a task's history, oldest first."""
+    config = configure(ctx, server, output, profile)
+    from atm_cli.output import write_many
+    from atm_cli.views import LOGS
+
+    with connected(config) as client:
+        write_many(config.output, LOGS, client.get_task_logs(task_id))
+
+
+@app.command("list")
+def list_(
+    ctx: typer.Context,
+    status: Annotated[
+        StatusName | None,
+        typer.Option(case_sensitive=False, help="Only tasks in this state.", show_default=False),
+    ] = None,
+    priority: Annotated[
+        PriorityName | None,
+        typer.Option(case_sensitive=False, help="Only tasks of this priority.", show_default=False),
+    ] = None,
+    task_type: Annotated[
+        str | None,
+        typer.Option("--type", metavar="TYPE", help="Only tasks of this type.", show_default=False),
+    ] = None,
+    page: Annotated[int, typer.Option(min=1, help="Which page, from 1.")] = 1,
+    page_size: Annotated[int, typer.Option(min=1, max=500, help="How many tasks a page has.")] = 20,
+    server: ServerOption = None,
+    output: OutputOption = None,
+    profile: ProfileOption = None,
+) -> None:
+    """List tasks, newest first."""
+    config = configure(ctx, server, output, profile)
+    from atm_cli.output import write_many
+    from atm_cli.views import TASKS
+
+    with connected(config) as client:
+        found = client.list_tasks(
+            status.value if status else None,
+            priority.value if priority else None,
+            task_type,
+            page=page,
+            page_size=page_size,
+        )
+        write_many(config.output, TASKS, found.tasks, document=found)
+    if not found.tasks:
+        console.words(
+            "no task matches" if not found.total else f"page {page} is empty; there are {found.pages}"
+        )
+    elif found.pages > 1:
+        console.words(f"page {page} of {found.pages}; {found.total} tasks match")
+
+
+@app.command()
+def wait(
+    ctx: typer.Context,
+    task_id: TaskId,
+    timeout: WaitTimeout = None,
+    server: ServerOption = None,
+    output: OutputOption = None,
+    profile: ProfileOption = None,
+) -> None:
+    """Wait until a task has ended, and show it.
+
+    The exit code tells how it ended: 0 SUCCESS, 8 FAILED or TIMEOUT,
+    9 CANCELLED, 7 still going on after --timeout.
+    """
+    config = configure(ctx, server, output, profile)
+    from atm_cli.waiting import wait_and_report
+
+    _check_seconds("--timeout", timeout)
+    with connected(config) as client:
+        wait_and_report(config, client, task_id, timeout)
+
+
+def _check_seconds(option: str, value: float | None) -> None:
+    if value is not None and not math.isfinite(value):
+        raise UsageError(f"{option} takes a number of seconds")

@@ -1,0 +1,171 @@
+"""The eight cases of the tour, each with what it checks."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from atm_cli.tour import TASK_TYPE, Case, CaseFailed, Tour, require
+from atm_cli.waiting import progress_bar
+
+if TYPE_CHECKING:
+    from atm.client import Task, TaskLog
+
+BATCH_SIZE = 5
+#: How long a cancelled task may take to stop, in seconds.
+CANCEL_SECONDS = 10.0
+#: How long the counts may lag behind, in seconds.
+COUNT_SECONDS = 5.0
+_PAGE_SIZE = 100
+_MAX_PAGES = 50
+
+#: Every move that a history may show, "" being the state before the first.
+MOVES: dict[str, frozenset[str]] = {
+    "": frozenset({"PENDING"}),
+    "PENDING": frozenset({"PROCESSING", "CANCELLED"}),
+    "PROCESSING": frozenset({"PENDING", "SUCCESS", "FAILED", "TIMEOUT", "CANCELLED"}),
+}
+
+
+def normal_task(tour: Tour) -> None:
+    """A task of normal priority is accepted, runs, and leaves a result."""
+    task = tour.create()
+    done = tour.wait_for_success(task.task_id)
+    for key, value in sorted(done.result.items()):
+        tour.say(f"result: {key} = {value}")
+    require(bool(done.worker_id), "no worker is named")
+    require(done.started_at is not None and done.completed_at is not None, "its times are missing")
+
+
+def high_task(tour: Tour) -> None:
+    """A task of high priority is accepted as such, and runs."""
+    done = tour.wait_for_success(tour.create(", high priority", high=True).task_id)
+    require(done.priority == 1, f"its priority became {done.priority}")
+
+
+def batch(tour: Tour) -> None:
+    """Five tasks are handed over one after the other, each with an id of its own."""
+    tour.batch = [tour.create(f" ({number} of {BATCH_SIZE})").task_id for number in range(1, BATCH_SIZE + 1)]
+    require(len(set(tour.batch)) == BATCH_SIZE, "two of them have the same id")
+
+
+def batch_states(tour: Tour) -> None:
+    """All five can be listed and read, and all of them succeed."""
+    require(bool(tour.batch), "there is no batch: case 3 made none")
+    listed = _listed(tour)
+    for task_id in tour.batch:
+        task = tour.client.get_task(task_id)
+        tour.say(f"{task_id} is", status=task.status)
+        require(task_id in listed, f"{task_id} is not in the list of tasks")
+    for task_id in tour.batch:
+        tour.wait_for_success(task_id)
+
+
+def cancel(tour: Tour) -> None:
+    """A task that is cancelled right away ends CANCELLED within seconds."""
+    task = tour.create()
+    answer = tour.client.cancel_task(task.task_id, requested_by="atm demo")
+    tour.say(f"cancel: {answer.message}")
+    require(answer.success, f"cancelling was refused: {answer.message}")
+    done = tour.client.wait_for_task(task.task_id, CANCEL_SECONDS)
+    tour.say(f"{task.task_id} ended:", status=done.status)
+    require(done.status == "CANCELLED", f"it ended {done.status}")
+    tour.cancelled.append(task.task_id)
+
+
+def history(tour: Tour) -> None:
+    """The log of a task that succeeded leads from nothing to SUCCESS, by legal moves only."""
+    require(bool(tour.succeeded), "there is no task with a history: none has succeeded")
+    logs = tour.client.get_task_logs(tour.succeeded[0])
+    for row in logs:
+        tour.say(f"{row.log_type}: {row.from_status or '(new)'} → {row.to_status}  {row.message}".rstrip())
+    check_path(logs, "SUCCESS")
+
+
+def wait_with_progress(tour: Tour) -> None:
+    """Waiting for a task tells each change, in order, and ends when the task does."""
+    seen: list[Task] = []
+    task = tour.create()
+    with progress_bar() as show:
+
+        def note(state: Task) -> None:
+            seen.append(state)
+            show(state)
+
+        done = tour.client.wait_for_task(task.task_id, 60.0, note)
+    for state in seen:
+        tour.say(f"{state.progress:4.0%} {state.progress_message}".rstrip(), status=state.status)
+    require(done.succeeded, f"it ended {done.status}: {done.error_message}")
+    tour.succeeded.append(task.task_id)
+    require(bool(seen) and seen[-1].is_final, "the last change that was told is not its end")
+    require(not any(state.is_final for state in seen[:-1]), "a change was told after its end")
+
+
+def statistics(tour: Tour) -> None:
+    """The counts grew by what the tour made, and there are workers."""
+    give_up = time.monotonic() + COUNT_SECONDS
+    while problem := _count_problem(tour):
+        if time.monotonic() > give_up:
+            raise CaseFailed(problem)
+        time.sleep(0.2)
+    now = tour.client.get_statistics()
+    for status, count in now.tasks_by_status.items():
+        tour.say(f"{count} (+{count - tour.before.tasks_by_status.get(status, 0)})", status=status)
+    tour.say(f"{now.workers} workers, {now.load} of {now.capacity} slots busy")
+    running = [worker for worker in tour.client.list_workers() if worker.status == "RUNNING"]
+    require(bool(running), "no worker is running")
+
+
+def check_path(logs: list[TaskLog], end: str) -> None:
+    """Raises CaseFailed unless the changes of state in `logs` are legal moves from nothing to `end`."""
+    state = ""
+    for row in logs:
+        if not row.to_status or (row.from_status == row.to_status and row.log_type in ("INFO", "ERROR")):
+            continue  # a remark, not a change
+        require(
+            row.from_status == state, f"a row goes on from {row.from_status!r}, but the state was {state!r}"
+        )
+        legal = row.to_status in MOVES.get(state, frozenset())
+        require(legal, f"{state or 'nothing'} → {row.to_status} is no legal move")
+        state = row.to_status
+    require(state == end, f"the history ends in {state or 'nothing'}, not {end}")
+
+
+def _listed(tour: Tour) -> set[str]:
+    """The tasks of the batch that the list shows; newer ones of others may come before them."""
+    wanted = set(tour.batch)
+    found: set[str] = set()
+    for number in range(1, _MAX_PAGES + 1):
+        page = tour.client.list_tasks(task_type=TASK_TYPE, page=number, page_size=_PAGE_SIZE)
+        found |= wanted & {task.task_id for task in page}
+        if found == wanted or number >= page.pages:
+            break
+    return found
+
+
+def _count_problem(tour: Tour) -> str:
+    """What is wrong with the counts; empty if nothing is. Others may add to them as well."""
+    before, now = tour.before, tour.client.get_statistics()
+    of_type = now.tasks_by_type.get(TASK_TYPE, 0) - before.tasks_by_type.get(TASK_TYPE, 0)
+    grown = {
+        "tasks": (now.total - before.total, len(tour.made)),
+        f"tasks of type {TASK_TYPE}": (of_type, len(tour.made)),
+    }
+    for status, own in (("SUCCESS", tour.succeeded), ("CANCELLED", tour.cancelled)):
+        grown[status] = (now.tasks_by_status.get(status, 0) - before.tasks_by_status.get(status, 0), len(own))
+    for what, (growth, made) in grown.items():
+        if growth < made:
+            return f"the count of {what} grew by {growth}, but the tour made {made}"
+    return "" if now.workers > 0 else "no worker is counted"
+
+
+CASES = (
+    Case("A normal task", normal_task),
+    Case("A task of high priority", high_task),
+    Case("A batch of five", batch),
+    Case("The states of the batch", batch_states),
+    Case("Create and cancel", cancel),
+    Case("The history of a task", history),
+    Case("Waiting for a task", wait_with_progress),
+    Case("Statistics", statistics),
+)
