@@ -1,0 +1,40 @@
+"""Flags in Redis that say: this task shall end. SQL has the same; a flag is how it is told at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import redis
+
+from atm.broker import keys
+
+#: A flag outlives any wait in a queue that is still of interest; SQL remembers for good.
+FLAG_SECONDS = 24 * 3600
+
+
+class CancelFlags:
+    """Raises and reads the flags. Every method raises redis.RedisError when Redis is out of reach."""
+
+    def __init__(self, client: redis.Redis, prefix: str) -> None:
+        self._client = client
+        self._prefix = prefix
+
+    def set(self, task_id: str, requested_by: str) -> None:
+        """Raises the flag of a task and tells every worker."""
+        with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.set(keys.cancel_flag(self._prefix, task_id), requested_by, ex=FLAG_SECONDS)
+            pipeline.publish(keys.cancel_channel(self._prefix), task_id)
+            pipeline.execute()
+
+    def of(self, task_ids: Sequence[str]) -> dict[str, str]:
+        """Of these tasks those whose flag is up, with who asked."""
+        if not task_ids:
+            return {}
+        values = self._client.mget([keys.cancel_flag(self._prefix, task_id) for task_id in task_ids])
+        return {task_id: value.decode() for task_id, value in zip(task_ids, values, strict=True) if value is not None}
+
+    def subscribe(self) -> redis.client.PubSub:
+        """A subscription that gets a message for every flag that is raised from now on."""
+        subscription = self._client.pubsub(ignore_subscribe_messages=True)
+        subscription.subscribe(keys.cancel_channel(self._prefix))
+        return subscription

@@ -1,0 +1,62 @@
+"""Every Redis key, and the names of queues and actors.
+
+The layout of the queues is Dramatiq's own (see its dispatch.lua); the keys
+that ATM adds are at the end.
+"""
+
+from __future__ import annotations
+
+#: Queue and actor of each priority. High comes first in a fetch.
+NORMAL_QUEUE = "normal"
+HIGH_QUEUE = "high"
+QUEUES_BY_URGENCY = (HIGH_QUEUE, NORMAL_QUEUE)
+
+
+def queue_of(priority: int) -> str:
+    """The queue for tasks of this priority (0 Normal, 1 High)."""
+    return HIGH_QUEUE if priority > 0 else NORMAL_QUEUE
+
+
+def actor_of(queue: str) -> str:
+    """The actor that runs the tasks of a queue."""
+    return f"run_{queue}"
+
+
+def message_id(task_id: str, attempt: int) -> str:
+    """The message of an attempt. The same each time, so that a second one is noticed."""
+    return f"{task_id}:{attempt}"
+
+
+def waiting(prefix: str, queue: str) -> str:
+    """List of the ids of messages that wait."""
+    return f"{prefix}:{queue}"
+
+
+def messages(prefix: str, queue: str) -> str:
+    """Hash of message id → message, waiting or fetched and not acknowledged."""
+    return f"{prefix}:{queue}.msgs"
+
+
+def fetched(prefix: str, consumer: str, queue: str) -> str:
+    """Set of the ids that a consumer has fetched and not acknowledged."""
+    return f"{prefix}:__acks__.{consumer}.{queue}"
+
+
+def heartbeats(prefix: str) -> str:
+    """Sorted set of consumers by when they last spoke, in milliseconds."""
+    return f"{prefix}:__heartbeats__"
+
+
+def wake(prefix: str, queue: str) -> str:
+    """List of tokens: a consumer with nothing to do blocks on it."""
+    return f"{prefix}:{queue}.wake"
+
+
+def cancel_flag(prefix: str, task_id: str) -> str:
+    """Says that a task shall end; the value is who asked."""
+    return f"{prefix}:cancel:{task_id}"
+
+
+def cancel_channel(prefix: str) -> str:
+    """Channel of the ids of tasks whose flag was just raised."""
+    return f"{prefix}:cancel"

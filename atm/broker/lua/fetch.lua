@@ -1,0 +1,55 @@
+-- Takes up to `wanted` messages, the urgent queue first, and marks them fetched.
+-- After `share` messages of the urgent queue in a row, the other goes first once.
+-- KEYS: heartbeats, then for each queue, most urgent first:
+--       waiting, messages, fetched, wake.
+-- ARGV: now in ms, consumer, wanted, streak (urgent messages since the last
+--       other one), share.
+-- Returns the new streak, then the messages. When it found none, the wake
+-- tokens are gone too, so that the next token means a new message.
+redis.call("zadd", KEYS[1], ARGV[1], ARGV[2])
+local wanted = tonumber(ARGV[3])
+local streak = tonumber(ARGV[4])
+local share = tonumber(ARGV[5])
+local queues = (#KEYS - 1) / 4
+
+local function take(queue)
+    local base = 2 + (queue - 1) * 4
+    while true do
+        local id = redis.call("lpop", KEYS[base])
+        if not id then
+            return nil
+        end
+        local message = redis.call("hget", KEYS[base + 1], id)
+        if message then
+            redis.call("sadd", KEYS[base + 2], id)
+            return message
+        end
+    end
+end
+
+local answer = { streak }
+while #answer - 1 < wanted do
+    local first, last, step = 1, queues, 1
+    if streak >= share then
+        first, last, step = queues, 1, -1
+    end
+    local message
+    for queue = first, last, step do
+        message = take(queue)
+        if message then
+            streak = (queue == 1 and queues > 1) and streak + 1 or 0
+            break
+        end
+    end
+    if not message then
+        break
+    end
+    answer[#answer + 1] = message
+end
+if wanted > 0 and #answer == 1 then
+    for queue = 1, queues do
+        redis.call("del", KEYS[5 + (queue - 1) * 4])
+    end
+end
+answer[1] = streak
+return answer

@@ -1,0 +1,98 @@
+"""The schema's version: what it is, what it should be, and the way there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, exc, text
+from sqlalchemy.engine import URL, Connection
+
+from atm.errors import SchemaBehindError
+from atm.store.database import Database
+
+_FOLDER = Path(__file__).parent / "migrations"
+#: Servers that start together upgrade one after the other; each waits this long for its turn.
+_LOCK_SECONDS = 60
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
+    return config
+
+
+def head() -> str:
+    """The revision that this version of ATM needs."""
+    revision = ScriptDirectory.from_config(_config()).get_current_head()
+    assert revision is not None, "there is at least one migration"
+    return revision
+
+
+def current(url: URL) -> str | None:
+    """The revision that the database is at; None before the first upgrade.
+
+    Raises the errors of SQLAlchemy when the database cannot be reached.
+    """
+    if _missing_file(url):
+        return None
+    engine = create_engine(url)
+    try:
+        with engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+    finally:
+        engine.dispose()
+
+
+def _missing_file(url: URL) -> bool:
+    return url.get_backend_name() == "sqlite" and not Path(url.database or "").exists()
+
+
+def upgrade(url: URL) -> tuple[str | None, str]:
+    """Brings the schema to `head`. Returns the revision before and after.
+
+    Safe to run from several places at once, and again. Raises the errors of
+    SQLAlchemy when the database cannot be reached or refuses.
+    """
+    if url.get_backend_name() == "sqlite":
+        Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
+    # The engine of Database: on SQLite its transaction keeps others out.
+    database = Database(url, pool_size=1)
+    try:
+        with database.engine.connect() as connection:
+            is_mysql = connection.dialect.name != "sqlite"
+            if is_mysql:
+                connection.execute(text("SELECT GET_LOCK('atm_schema', :wait)"), {"wait": _LOCK_SECONDS})
+            try:
+                before = MigrationContext.configure(connection).get_current_revision()
+                config = _config()
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+                connection.commit()
+            finally:
+                if is_mysql:
+                    connection.execute(text("SELECT RELEASE_LOCK('atm_schema')"))
+        return before, head()
+    finally:
+        database.close()
+
+
+def require(database: Database) -> None:
+    """Raises SchemaBehindError unless the database is at the revision that this version needs."""
+
+    def revision(connection: Connection) -> Any:
+        return MigrationContext.configure(connection).get_current_revision()
+
+    try:
+        found = database.read(revision)
+    except exc.DBAPIError as error:
+        raise SchemaBehindError(f"the database cannot be used: {error.orig}") from error
+    if found != head():
+        raise SchemaBehindError(
+            f"the database's schema is at {found or 'no revision'}, this ATM needs {head()}: "
+            "run `atm db upgrade` with the same --mysql / MYSQL_DSN, or start the server with --upgrade-db"
+        )
