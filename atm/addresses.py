@@ -27,10 +27,10 @@ _GO_DSN = re.compile(
 #: Settings of the Go driver that have no meaning here: PyMySQL always talks
 #: utf8mb4, and ATM stores UTC.
 _GO_ONLY = {
-    "parseTime", "loc", "collation", "charset", "multiStatements", "interpolateParams", "allowNativePasswords",
-    "checkConnLiveness", "clientFoundRows", "columnsWithAlias", "maxAllowedPacket", "rejectReadOnly", "time_zone",
-    "timeTruncate", "allowCleartextPasswords", "connectionAttributes",
-}  # fmt: skip
+    *("parseTime", "loc", "collation", "charset", "time_zone", "timeTruncate", "multiStatements"),
+    *("interpolateParams", "allowNativePasswords", "allowCleartextPasswords", "checkConnLiveness"),
+    *("clientFoundRows", "columnsWithAlias", "maxAllowedPacket", "rejectReadOnly", "connectionAttributes"),
+}
 #: Go driver setting → PyMySQL's, both in seconds here.
 _TIMEOUTS = {"timeout": "connect_timeout", "readTimeout": "read_timeout", "writeTimeout": "write_timeout"}
 _GO_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
@@ -59,7 +59,9 @@ def parse_sql_dsn(dsn: str) -> URL:
         return _with_charset(url.set(drivername="mysql+pymysql"))
     if backend == "sqlite":
         if url.database in (None, "", ":memory:"):
-            raise SettingsError("--mysql / MYSQL_DSN: SQLite needs a file (sqlite:///path); memory is not shared")
+            raise SettingsError(
+                "--mysql / MYSQL_DSN: SQLite needs a file (sqlite:///path); memory is not shared"
+            )
         return url
     raise SettingsError(f"--mysql / MYSQL_DSN: {backend} is not supported; MySQL, MariaDB and SQLite are")
 
@@ -88,7 +90,9 @@ def _from_go(match: re.Match[str]) -> URL:
                 if value == "true":
                     query["ssl_verify_identity"] = "true"
             elif value != "false":
-                raise SettingsError(f"--mysql / MYSQL_DSN: tls={value!r} is not known; true, false or skip-verify")
+                raise SettingsError(
+                    f"--mysql / MYSQL_DSN: tls={value!r} is not known; true, false or skip-verify"
+                )
         elif name not in _GO_ONLY:
             raise SettingsError(f"--mysql / MYSQL_DSN: the setting {name!r} is not known")
     return URL.create(

@@ -85,7 +85,11 @@ class InvalidArgumentError(ServiceError):
     def __init__(
         self, violations: Sequence[FieldViolation], message: str = "", *, reason: str | None = None
     ) -> None:
-        text = message or "; ".join(f"{v.field}: {v.description}" for v in violations) or "the request is malformed"
+        text = (
+            message
+            or "; ".join(f"{v.field}: {v.description}" for v in violations)
+            or "the request is malformed"
+        )
         super().__init__(text, reason=reason)
         self.violations = tuple(violations)
 
@@ -154,10 +158,10 @@ class WaitTimeoutError(AtmError):
 
 
 class NonRetryableError(AtmError):
-    """Raised by a handler (it, or a class derived from it): the task fails at once, whatever retries are left."""
+    """A handler raises it, or a class derived from it, to fail the task without a retry."""
 
 
-class TaskInterrupted(BaseException):  # noqa: N818 - a control signal, like KeyboardInterrupt
+class TaskInterrupted(BaseException):
     """Raised in a handler to stop it. Clean up, and let it pass."""
 
 

@@ -91,7 +91,9 @@ def ascii_string(length: int) -> Any:
 
 def exact_string(length: int) -> Any:
     """Names that people choose: any language, compared byte by byte."""
-    return String(length).with_variant(mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql")
+    return String(length).with_variant(
+        mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql"
+    )
 
 
 #: TEXT of MySQL holds 64 KB; a payload may be larger.

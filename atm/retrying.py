@@ -43,13 +43,21 @@ class Retry:
         if not 0 <= self.delay * 1000 <= MAX_DELAY_MS:
             raise SettingsError(f"retry delay {self.delay!r}: from 0 to {MAX_DELAY_MS // 1000} seconds")
         if not 0 <= self.max_delay * 1000 <= MAX_DELAY_MS:
-            raise SettingsError(f"retry max_delay {self.max_delay!r}: from 0 to {MAX_DELAY_MS // 1000} seconds")
+            raise SettingsError(
+                f"retry max_delay {self.max_delay!r}: from 0 to {MAX_DELAY_MS // 1000} seconds"
+            )
         if not 1 <= self.backoff_rate <= 100:
             raise SettingsError(f"retry backoff_rate {self.backoff_rate!r}: from 1 to 100")
 
 
 def wait_ms(
-    *, strategy: str, delay_ms: int, backoff_rate: float, max_delay_ms: int, retry: int, rng: random.Random | None = None
+    *,
+    strategy: str,
+    delay_ms: int,
+    backoff_rate: float,
+    max_delay_ms: int,
+    retry: int,
+    rng: random.Random | None = None,
 ) -> int:
     """The milliseconds to wait before retry number `retry` (1 is the first).
 

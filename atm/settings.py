@@ -31,7 +31,9 @@ def _split(value: Any) -> Any:
 class Settings(BaseSettings):
     """Every setting, with its environment variable as the alias."""
 
-    model_config = SettingsConfigDict(populate_by_name=True, extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        populate_by_name=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
     server_id: str = Field("server-1", min_length=1, max_length=128, validation_alias=_names("ATM_SERVER_ID"))
     # All interfaces, IPv6 and IPv4: what the older service listens on.
@@ -51,7 +53,9 @@ class Settings(BaseSettings):
     log_level: str = Field("INFO", validation_alias=_names("ATM_LOG_LEVEL"))
 
     # Modules that hold handlers, imported by workers.
-    handlers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field((), validation_alias=_names("ATM_HANDLERS"))
+    handlers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
+        (), validation_alias=_names("ATM_HANDLERS")
+    )
     # http_request may reach private, loopback and link-local addresses.
     http_allow_private: bool = Field(False, validation_alias=_names("ATM_HTTP_ALLOW_PRIVATE"))
 
@@ -112,5 +116,6 @@ class Settings(BaseSettings):
 
 def _explain(error: ValidationError) -> str:
     return "; ".join(
-        f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg']}" for item in error.errors()
+        f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg']}"
+        for item in error.errors()
     )

@@ -9,13 +9,13 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from atm.errors import AtmError, DeadlineError, ServiceError, UnavailableError
 from atm_cli import console, exits
 from atm_cli.config import Output
 from atm_cli.escape import visible
 from atm_cli.options import OutputOption, ProfileOption, ServerOption, configure
 from atm_cli.session import connected
-
-from atm.errors import AtmError, DeadlineError, ServiceError, UnavailableError
 
 if TYPE_CHECKING:
     from atm.client import CancelResult, Client

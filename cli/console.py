@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, TextIO
 
 import typer
+
 from atm_cli import exits
 from atm_cli.escape import visible
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
 from atm_cli import console, exits
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typer
+
 from atm_cli import console, exits
 from atm_cli.config import Config
 from atm_cli.options import ProfileOption, ServerOption, configure

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
-from atm_cli import console, db, demo, exits, operations, serving, task
-from atm_cli.config import Flags
-from atm_cli.options import OutputOption, ProfileOption, ServerOption
 
 from atm import __version__
 from atm.errors import AtmError
+from atm_cli import console, db, demo, exits, operations, serving, task
+from atm_cli.config import Flags
+from atm_cli.options import OutputOption, ProfileOption, ServerOption
 
 app = typer.Typer(
     name="atm",

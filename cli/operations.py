@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typer
+
 from atm_cli import console
 from atm_cli.options import OutputOption, ProfileOption, ServerOption, configure
 from atm_cli.session import connected

@@ -6,6 +6,7 @@ import os
 from typing import Annotated
 
 import typer
+
 from atm_cli.config import Config, Flags, Output, resolve
 
 ServerOption = Annotated[

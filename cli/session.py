@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import typer
-from atm_cli import console, exits
-from atm_cli.config import Config
 
 from atm.errors import AtmError
+from atm_cli import console, exits
+from atm_cli.config import Config
 
 if TYPE_CHECKING:
     from atm.client import Client

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
+
 from atm_cli import console, payload
 from atm_cli.cancel import cancel
 from atm_cli.exits import UsageError

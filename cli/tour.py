@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from atm.errors import AtmError
 from atm_cli import console
 from atm_cli.escape import visible
 from atm_cli.views import status_style
 from atm_cli.waiting import wait
-
-from atm.errors import AtmError
 
 if TYPE_CHECKING:
     from atm.client import Client, Task

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from atm.client.results import CancelResult, Statistics, Task, TaskLog, Worker
 from atm_cli.output import View
 from atm_cli.tables import Column, Field
-
-from atm.client.results import CancelResult, Statistics, Task, TaskLog, Worker
 
 _STATUS_STYLES = {
     "PENDING": "yellow",

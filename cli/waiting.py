@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import typer
+
+from atm.errors import WaitTimeoutError
 from atm_cli import console, exits
 from atm_cli.config import Config
 from atm_cli.escape import visible
-
-from atm.errors import WaitTimeoutError
 
 if TYPE_CHECKING:
     from atm.client import Client, Task

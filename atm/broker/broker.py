@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from importlib.resources import files
 from typing import Any
 
+import redis
 from dramatiq import Message, Middleware
-from dramatiq.brokers.redis import RedisBroker
+from dramatiq.brokers.redis import MAINTENANCE_SCALE, RedisBroker
 from dramatiq.common import current_millis
 
 from atm.broker import keys
@@ -38,9 +40,14 @@ class TaskBroker(RedisBroker):
     """
 
     def __init__(
-        self, url: str, *, prefix: str, middleware: list[Middleware] | None = None, consumer_timeout: float = 8.0
+        self,
+        url: str,
+        *,
+        prefix: str,
+        middleware: list[Middleware] | None = None,
+        consumer_timeout: float = 8.0,
     ) -> None:
-        super().__init__(
+        super().__init__(  # type: ignore[no-untyped-call]
             client=connect(url),
             middleware=middleware or [],
             namespace=prefix,
@@ -107,7 +114,7 @@ class TaskBroker(RedisBroker):
                 keys.fetched(self.namespace, self.broker_id, queue),
                 keys.wake(self.namespace, queue),
             ]
-        args = [current_millis(), self.broker_id, wanted, streak, HIGH_PER_NORMAL]
+        args: list[int | str] = [current_millis(), self.broker_id, wanted, streak, HIGH_PER_NORMAL]
         answer = self._fetch_script(keys=names, args=args)
         return int(answer[0]), list(answer[1:])
 
@@ -121,9 +128,19 @@ class TaskBroker(RedisBroker):
 
     def recover(self) -> None:
         """Puts back what silent consumers had fetched. Harmless to repeat."""
-        for queue in keys.QUEUES_BY_URGENCY:
-            self.maintenance_chance = 1_000_000
-            self.do_qsize(queue)
+        # Dramatiq's own maintenance, made certain for this one harmless command.
+        self.maintenance_chance = MAINTENANCE_SCALE
+        try:
+            for queue in keys.QUEUES_BY_URGENCY:
+                self.do_qsize(queue)
+        finally:
+            self.maintenance_chance = 0
+
+    def give_back(self) -> None:
+        """Puts what was fetched and not started back into its queue; `recover` does it if Redis is gone."""
+        for message in self.dispenser.leftovers():
+            with suppress(redis.RedisError):
+                self.do_requeue(message.queue_name, message.options["redis_message_id"])
 
     def close(self) -> None:
         """Closes the connections."""

@@ -31,10 +31,16 @@ class CancelFlags:
         if not task_ids:
             return {}
         values = self._client.mget([keys.cancel_flag(self._prefix, task_id) for task_id in task_ids])
-        return {task_id: value.decode() for task_id, value in zip(task_ids, values, strict=True) if value is not None}
+        return {
+            task_id: str(value, "utf-8") if isinstance(value, bytes) else value
+            for task_id, value in zip(task_ids, values, strict=True)
+            if value is not None
+        }
 
     def subscribe(self) -> redis.client.PubSub:
         """A subscription that gets a message for every flag that is raised from now on."""
-        subscription = self._client.pubsub(ignore_subscribe_messages=True)
+        subscription: redis.client.PubSub = self._client.pubsub(  # type: ignore[no-untyped-call]
+            ignore_subscribe_messages=True
+        )
         subscription.subscribe(keys.cancel_channel(self._prefix))
         return subscription

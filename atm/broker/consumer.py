@@ -82,6 +82,12 @@ class Dispenser:
             self._out.discard(redis_id)
             self._changed.notify_all()
 
+    def leftovers(self) -> list[MessageProxy]:
+        """Messages that were fetched and not handed out; they are forgotten here."""
+        found = [MessageProxy(Message.decode(data)) for data in self._ready]
+        self._ready.clear()
+        return found
+
     def _refill(self) -> bool:
         with self._changed:
             self._changed.wait_for(lambda: self._stopping or len(self._out) < self.capacity, BLOCK_SECONDS)
@@ -132,7 +138,9 @@ class TaskConsumer(Consumer):
             message = self._dispenser.take()
         except redis.RedisError as error:
             if not self._down:
-                logger.warning("Redis cannot be used (%s); trying again every %.1f s", error, RECONNECT_SECONDS)
+                logger.warning(
+                    "Redis cannot be used (%s); trying again every %.1f s", error, RECONNECT_SECONDS
+                )
             self._down = True
             time.sleep(RECONNECT_SECONDS)
             return None

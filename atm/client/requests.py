@@ -11,8 +11,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
-from atm.client.values import check_text, encode_values, refuse
 from atm.rpc import task_service_pb2 as pb
+from atm.values import check_text, encode_values, refuse
 
 #: How long one call may take, in seconds, its retries included.
 DEFAULT_DEADLINE_SECONDS = 10.0

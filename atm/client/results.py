@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from atm.client.values import decode_values
+from atm.values import decode_values
 
 #: Every state of a task, in the order in which people read them.
 STATUSES = ("PENDING", "PROCESSING", "SUCCESS", "FAILED", "CANCELLED", "TIMEOUT")

@@ -1,0 +1,1 @@
+"""The use cases: the only place that writes the store and the broker."""

@@ -54,13 +54,19 @@ class Database:
     def _run(self, engine: Engine, work: Callable[[Connection], R]) -> R:
         try:
             for attempt in stamina.retry_context(
-                on=_is_conflict, attempts=_CONFLICT_ATTEMPTS, timeout=_CONFLICT_SECONDS, wait_initial=0.01, wait_max=0.5
+                on=_is_conflict,
+                attempts=_CONFLICT_ATTEMPTS,
+                timeout=_CONFLICT_SECONDS,
+                wait_initial=0.01,
+                wait_max=0.5,
             ):
                 with attempt, engine.begin() as connection:
                     return work(connection)
         except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
             raise UnavailableError(
-                "the database cannot be reached or does not answer", reason="DATABASE_UNAVAILABLE", retry_after=1.0
+                "the database cannot be reached or does not answer",
+                reason="DATABASE_UNAVAILABLE",
+                retry_after=1.0,
             ) from error
         raise AssertionError("a retried block either returns or raises")
 
@@ -81,7 +87,10 @@ def _is_conflict(error: Exception) -> bool:
 def _engine(url: URL, pool_size: int) -> Engine:
     if url.get_backend_name() == "sqlite":
         engine = create_engine(
-            url, pool_size=pool_size, max_overflow=0, connect_args={"check_same_thread": False, "timeout": _SQLITE_BUSY_MS / 1000}
+            url,
+            pool_size=pool_size,
+            max_overflow=0,
+            connect_args={"check_same_thread": False, "timeout": _SQLITE_BUSY_MS / 1000},
         )
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)

@@ -8,6 +8,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.engine import Connection
 
 from atm.models import TaskLog
+from atm.values import storable
 
 LOG = TaskLog.__table__  # type: ignore[attr-defined]
 
@@ -22,7 +23,7 @@ def clip(text: str, limit: int = MAX_MESSAGE) -> str:
 
 def add(connection: Connection, *rows: TaskLog) -> None:
     """Adds rows, in this order."""
-    values = [row.model_dump(exclude={"log_id"}) | {"message": clip(row.message)} for row in rows]
+    values = [row.model_dump(exclude={"log_id"}) | {"message": clip(storable(row.message))} for row in rows]
     if values:
         connection.execute(insert(LOG), values)
 

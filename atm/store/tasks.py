@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import and_, func, insert, select, update
 from sqlalchemy.engine import Connection, RowMapping
@@ -50,7 +50,11 @@ class Filter:
     task_type: str | None = None
 
     def clauses(self) -> list[Any]:
-        wanted = {TASK.c.status: self.status, TASK.c.priority: self.priority, TASK.c.task_type: self.task_type}
+        wanted = {
+            TASK.c.status: self.status,
+            TASK.c.priority: self.priority,
+            TASK.c.task_type: self.task_type,
+        }
         return [column == value for column, value in wanted.items() if value is not None]
 
 
@@ -67,7 +71,8 @@ def page(connection: Connection, wanted: Filter, *, offset: int, limit: int) -> 
 def count_by(connection: Connection, column: str) -> dict[str, int]:
     """How many tasks there are for each value of `status` or `task_type`."""
     key = TASK.c[column]
-    return {value: count for value, count in connection.execute(select(key, func.count()).group_by(key))}
+    rows = connection.execute(select(key, func.count().label("total")).group_by(key))
+    return {row[0]: row.total for row in rows}
 
 
 @dataclass(frozen=True)
@@ -115,14 +120,11 @@ def move(connection: Connection, change: Move, now: datetime) -> bool:
 
 
 def _held(change: Move) -> Any:
-    clauses = [
+    return and_(
         TASK.c.task_id == change.task_id,
         TASK.c.status == change.from_status,
         TASK.c.attempt == change.attempt,
-    ]
-    if change.to_status is Status.PROCESSING:
-        clauses.append(TASK.c.due_at <= change.values["started_at"] if change.values else False)
-    return and_(*clauses)
+    )
 
 
 def touch_progress(connection: Connection, task_id: str, attempt: int, fraction: float, message: str) -> bool:
@@ -152,13 +154,22 @@ def _touch(connection: Connection, task_id: str, attempt: int, values: dict[str,
     return connection.execute(update(TASK).where(held).values(values)).rowcount == 1
 
 
-def states(connection: Connection, task_ids: Sequence[str]) -> dict[str, tuple[str, int, datetime | None, str]]:
-    """Of each task: status, attempt, when its cancelling was requested, and by whom."""
+class State(NamedTuple):
+    """What a worker wants to know of a task that it runs."""
+
+    status: str
+    attempt: int
+    cancel_requested_at: datetime | None
+    cancel_requested_by: str
+
+
+def states(connection: Connection, task_ids: Sequence[str]) -> dict[str, State]:
+    """The state of each task that there is."""
     if not task_ids:
         return {}
-    columns = (TASK.c.task_id, TASK.c.status, TASK.c.attempt, TASK.c.cancel_requested_at, TASK.c.cancel_requested_by)
-    rows = connection.execute(select(*columns).where(TASK.c.task_id.in_(task_ids)))
-    return {row.task_id: (row.status, row.attempt, row.cancel_requested_at, row.cancel_requested_by) for row in rows}
+    columns = [TASK.c[name] for name in State._fields]
+    rows = connection.execute(select(TASK.c.task_id, *columns).where(TASK.c.task_id.in_(task_ids)))
+    return {row[0]: State(*row[1:]) for row in rows}
 
 
 @dataclass(frozen=True)
@@ -181,7 +192,9 @@ def due_for_dispatch(connection: Connection, now: datetime, limit: int) -> list[
     return [Dispatch(row.task_id, row.attempt + 1, row.priority) for row in connection.execute(query)]
 
 
-def postpone_dispatch(connection: Connection, task_ids: Sequence[str], now: datetime, wait: timedelta) -> None:
+def postpone_dispatch(
+    connection: Connection, task_ids: Sequence[str], now: datetime, wait: timedelta
+) -> None:
     """Lets the relay look at these again only after `wait`, if they are still PENDING then."""
     pending = and_(TASK.c.task_id.in_(task_ids), TASK.c.status == Status.PENDING)
     connection.execute(update(TASK).where(pending).values(dispatch_at=now + wait))

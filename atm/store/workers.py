@@ -21,7 +21,9 @@ def register(connection: Connection, worker: Worker) -> None:
 def beat(connection: Connection, worker_id: str, load: int, status: WorkerStatus, now: datetime) -> bool:
     """Records a sign of life; False when the worker was given up on meanwhile."""
     values = {"load": load, "status": status, "last_heartbeat_at": now}
-    return connection.execute(update(WORKER).where(WORKER.c.worker_id == worker_id).values(values)).rowcount == 1
+    return (
+        connection.execute(update(WORKER).where(WORKER.c.worker_id == worker_id).values(values)).rowcount == 1
+    )
 
 
 def remove(connection: Connection, worker_id: str, unheard_since: datetime | None = None) -> bool:
@@ -40,4 +42,6 @@ def all_workers(connection: Connection) -> Sequence[Worker]:
 
 def unheard(connection: Connection, since: datetime) -> list[str]:
     """The workers that gave no sign of life since this moment."""
-    return list(connection.execute(select(WORKER.c.worker_id).where(WORKER.c.last_heartbeat_at < since)).scalars())
+    return list(
+        connection.execute(select(WORKER.c.worker_id).where(WORKER.c.last_heartbeat_at < since)).scalars()
+    )

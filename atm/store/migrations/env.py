@@ -1,9 +1,9 @@
 """Alembic's entry: runs the migrations on the connection that atm.store.schema hands over."""
 
 from alembic import context
+from sqlmodel import SQLModel
 
 from atm import models  # noqa: F401 - the tables
-from sqlmodel import SQLModel
 
 connection = context.config.attributes["connection"]
 context.configure(

@@ -1,0 +1,1 @@
+"""Dramatiq's middleware: the only thing through which a worker's life reaches ATM."""

@@ -12,8 +12,9 @@ import pytest
 # Where fake_task_service is; pytest does the same for a folder it collects.
 sys.path.insert(0, str(Path(__file__).parents[1] / "client"))
 
-from atm_cli.main import main
 from fake_task_service import FakeTaskService, serving
+
+from atm_cli.main import main
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from atm_cli.payload import PayloadError, build, parse_pair
 from fake_task_service import FakeTaskService
 from hypothesis import given
 from hypothesis import strategies as st
+
+from atm_cli.payload import PayloadError, build, parse_pair
 
 keys = st.text(min_size=1).filter(lambda key: "=" not in key and not key.endswith(":"))
 json_values = st.recursive(

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from atm_cli.config import Flags, Output, resolve
 
 from atm.errors import SettingsError
+from atm_cli.config import Flags, Output, resolve
 
 CONFIG = """
 [default]

@@ -6,11 +6,11 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from atm_cli.tour import CaseFailed
-from atm_cli.tour_cases import check_path
 from fake_task_service import FakeTaskService
 
 from atm.client import TaskLog
+from atm_cli.tour import CaseFailed
+from atm_cli.tour_cases import check_path
 
 
 def path(*states: str) -> list[TaskLog]:

@@ -1,6 +1,7 @@
 """The tables task, task_log, task_config and worker, and the built-in types."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,21 +14,25 @@ depends_on = None
 
 
 # A migration keeps its own types: it says what was, not what the models are now.
-def _ascii(length):
-    return sa.String(length).with_variant(mysql.VARCHAR(length, charset="ascii", collation="ascii_bin"), "mysql")
+def _ascii(length: int) -> Any:
+    return sa.String(length).with_variant(
+        mysql.VARCHAR(length, charset="ascii", collation="ascii_bin"), "mysql"
+    )
 
 
-def _exact(length):
-    return sa.String(length).with_variant(mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql")
+def _exact(length: int) -> Any:
+    return sa.String(length).with_variant(
+        mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql"
+    )
 
 
 TEXT = sa.Text().with_variant(mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql")
 TIME = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql")
 BIG_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-OPTIONS = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4"}
+OPTIONS: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4"}
 
 
-def _column(name, kind, *, nullable=False, **options):
+def _column(name: str, kind: Any, *, nullable: bool = False, **options: Any) -> sa.Column[Any]:
     return sa.Column(name, kind, nullable=nullable, **options)
 
 

@@ -1,4 +1,4 @@
-"""The values of a payload or a result: JSON text on the wire, Python here."""
+"""The values of a payload or a result: JSON text on the wire, Python in a program."""
 
 from __future__ import annotations
 
@@ -55,6 +55,11 @@ def check_text(field: str, text: str) -> str:
     except UnicodeEncodeError as error:
         raise InvalidArgumentError([FieldViolation(field, "is not valid Unicode text")]) from error
     return text
+
+
+def storable(text: str) -> str:
+    """`text` with what cannot be stored or sent (lone surrogates) shown as an escape."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def refuse(field: str, description: str) -> NoReturn:

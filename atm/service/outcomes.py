@@ -1,0 +1,187 @@
+"""How an attempt can end, and what then becomes of its task. Pure: no clock, no SQL."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from atm.models import LogType, Reason, Status, Task, TaskLog
+from atm.retrying import wait_ms
+from atm.store.tasks import Move
+from atm.values import storable
+
+#: The first line of an error is enough for lists; the whole is in the log.
+MAX_ERROR_MESSAGE = 2000
+
+
+@dataclass(frozen=True)
+class Succeeded:
+    """The handler returned."""
+
+    result: Mapping[str, str]
+    refused_as = "the result"
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The handler raised, or could not be called. `traceback` may be empty."""
+
+    reason: Reason
+    error: str
+    traceback: str = ""
+    retryable: bool = True
+    refused_as = "the failure"
+
+
+@dataclass(frozen=True)
+class TimedOut:
+    """The attempt ran out of time. `how` says what was done to it."""
+
+    how: str
+    refused_as = "the timeout"
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """The attempt ended because the task was cancelled. `how` says what ended it."""
+
+    how: str
+    refused_as = "the cancellation"
+
+
+@dataclass(frozen=True)
+class HandedBack:
+    """The worker stops and did not finish. Nobody's fault, so no retry is spent."""
+
+    why: str
+    refused_as = "the handing back"
+
+
+@dataclass(frozen=True)
+class WorkerLost:
+    """The worker is gone. That spends a retry: the task may be what killed it."""
+
+    why: str
+    refused_as = "the loss"
+
+
+Outcome = Succeeded | Failed | TimedOut | Cancelled | HandedBack | WorkerLost
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A change of state, and rows that explain it further."""
+
+    move: Move
+    remarks: list[TaskLog] = field(default_factory=list)
+
+
+def decide(
+    task: Task, outcome: Outcome, at: datetime, worker_id: str, rng: random.Random | None = None
+) -> Decision:
+    """What becomes of `task`, which is PROCESSING, when its current attempt ends like this."""
+    end = _Ending(task, at, worker_id)
+    match outcome:
+        case Succeeded(result):
+            return end.final(
+                Status.SUCCESS, f"attempt {task.attempt} succeeded", {"result": dict(result), "progress": 1.0}
+            )
+        case Cancelled(how):
+            return end.cancelled(how)
+        case HandedBack(why):
+            if task.cancel_requested_at is not None:
+                return end.cancelled(f"its worker stopped: {why}")
+            return end.pending(LogType.STATE_CHANGE, f"attempt {task.attempt} was handed back: {why}", at)
+        case Failed(reason, error, traceback, retryable):
+            said = f"attempt {task.attempt} failed: {error}"
+            return end.retry_or(Status.FAILED, reason, error, said, traceback, LogType.RETRY, rng, retryable)
+        case TimedOut(how):
+            error = f"attempt {task.attempt} ran longer than {task.timeout_ms / 1000:g} s"
+            said = f"{error}; {how}"
+            return end.retry_or(Status.TIMEOUT, Reason.TIMED_OUT, error, said, "", LogType.RETRY, rng)
+        case WorkerLost(why):
+            said = f"attempt {task.attempt} was lost: {why}"
+            return end.retry_or(Status.FAILED, Reason.WORKER_LOST, said, said, "", LogType.STATE_CHANGE, rng)
+
+
+@dataclass(frozen=True)
+class _Ending:
+    task: Task
+    at: datetime
+    worker_id: str
+
+    def final(self, status: Status, message: str, values: dict[str, Any]) -> Decision:
+        always = {"deadline_at": None, "worker_id": self.worker_id}
+        return Decision(self._move(status, LogType.STATE_CHANGE, message, always | values))
+
+    def cancelled(self, how: str) -> Decision:
+        by = self.task.cancel_requested_by or "someone unknown"
+        values = {"error_reason": Reason.CANCELLED, "error_message": f"cancelled by {by}"}
+        return self.final(Status.CANCELLED, f"cancelled by {by}: {how}", values)
+
+    def failed(self, status: Status, reason: Reason, error: str, said: str, traceback: str) -> Decision:
+        message = error.strip().splitlines()[0] if error.strip() else reason
+        values = {"error_reason": reason, "error_message": storable(message)[:MAX_ERROR_MESSAGE]}
+        decision = self.final(status, said, values)
+        explanation = TaskLog(
+            task_id=self.task.task_id,
+            log_type=LogType.ERROR,
+            message=traceback or error or reason,
+            worker_id=self.worker_id,
+            attempt=self.task.attempt,
+            created_at=self.at,
+        )
+        return Decision(decision.move, [explanation])
+
+    def pending(
+        self, log_type: LogType, message: str, due_at: datetime, values: dict[str, Any] | None = None
+    ) -> Decision:
+        # Nobody holds it, and the relay sends the next message when it is due.
+        always = {"deadline_at": None, "worker_id": "", "due_at": due_at, "dispatch_at": due_at}
+        return Decision(self._move(Status.PENDING, log_type, message, always | (values or {})))
+
+    def retry_or(
+        self,
+        final: Status,
+        reason: Reason,
+        error: str,
+        said: str,
+        traceback: str,
+        log_type: LogType,
+        rng: random.Random | None,
+        retryable: bool = True,
+    ) -> Decision:
+        """A retry, if one is left and nobody wants the task to end; `final` otherwise."""
+        task = self.task
+        retry = task.retry_count + 1
+        if not retryable or retry > task.max_retry:
+            return self.failed(final, reason, error, said, traceback)
+        if task.cancel_requested_at is not None:
+            return self.cancelled(f"{said}; not tried again")
+        wait = wait_ms(
+            strategy=task.retry_strategy,
+            delay_ms=task.retry_delay_ms,
+            backoff_rate=task.retry_backoff_rate,
+            max_delay_ms=task.retry_max_delay_ms,
+            retry=retry,
+            rng=rng,
+        )
+        message = f"{said}; retry {retry} of {task.max_retry} in {wait / 1000:.1f} s"
+        if traceback:
+            message += f"\n{traceback}"
+        return self.pending(log_type, message, self.at + timedelta(milliseconds=wait), {"retry_count": retry})
+
+    def _move(self, to_status: Status, log_type: LogType, message: str, values: dict[str, Any]) -> Move:
+        return Move(
+            self.task.task_id,
+            Status.PROCESSING,
+            self.task.attempt,
+            to_status,
+            message,
+            self.worker_id,
+            log_type,
+            values,
+        )

@@ -1,0 +1,158 @@
+"""What a request may hold. Pure: each check names every field that is wrong, and changes nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from atm.errors import FieldViolation, InvalidArgumentError, TaskNotFoundError
+from atm.models import ACTOR_LENGTH, TASK_TYPE_LENGTH, Status
+from atm.retrying import MAX_DELAY_MS, STRATEGIES
+
+#: Names and values of a payload together, in bytes of UTF-8. What is larger
+#: belongs in a file store, and its address in the payload.
+MAX_PAYLOAD_BYTES = 1024 * 1024
+MAX_PAYLOAD_KEYS = 256
+MAX_PAYLOAD_KEY_LENGTH = 255
+MAX_RETRIES = 1000
+#: 30 days.
+MAX_TIMEOUT_MS = 30 * 24 * 3600 * 1000
+DEFAULT_PAGE_SIZE = 20
+MAX_PAGE_SIZE = 500
+
+_TASK_ID = re.compile(r"[0-9A-Za-z-]{1,36}")
+
+
+@dataclass(frozen=True)
+class NewTask:
+    """What a client asks to be run. None and "": as the type's configuration says."""
+
+    task_type: str
+    priority: int = 0
+    payload: Mapping[str, str] = field(default_factory=dict)
+    max_retry: int | None = None
+    timeout_ms: int | None = None
+    retry_strategy: str = ""
+    retry_delay_ms: int | None = None
+    retry_backoff_rate: float | None = None
+    retry_max_delay_ms: int | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Which tasks a client asks for: "" and -1 mean any, 0 the default."""
+
+    status: str = ""
+    priority: int = -1
+    task_type: str = ""
+    page: int = 0
+    page_size: int = 0
+
+
+class _Violations:
+    def __init__(self) -> None:
+        self.found: list[FieldViolation] = []
+
+    def require(self, holds: bool, field_name: str, description: str | Callable[[], str]) -> None:
+        if not holds:
+            text = description if isinstance(description, str) else description()
+            self.found.append(FieldViolation(field_name, text))
+
+    def within(self, value: float | None, low: float, high: float, field_name: str, unit: str = "") -> None:
+        # A NaN is within nothing.
+        holds = value is None or low <= value <= high
+        self.require(holds, field_name, lambda: f"must be from {low:g} to {high:.0f}{unit}, not {value!r}")
+
+    def raise_if_any(self) -> None:
+        if self.found:
+            raise InvalidArgumentError(self.found)
+
+
+def check_new_task(new: NewTask) -> None:
+    """Raises InvalidArgumentError for a task that cannot be accepted."""
+    wrong = _Violations()
+    _check_task_type(wrong, new.task_type)
+    wrong.require(new.priority in (0, 1), "priority", f"must be 0 (Normal) or 1 (High), not {new.priority}")
+    _check_payload(wrong, new.payload)
+    wrong.within(new.max_retry, 0, MAX_RETRIES, "max_retry")
+    wrong.within(new.timeout_ms, 0, MAX_TIMEOUT_MS, "timeout_ms", " ms")
+    known = new.retry_strategy in ("", *STRATEGIES)
+    wrong.require(
+        known, "retry.strategy", lambda: f"must be FIXED or EXPONENTIAL, not {_shown(new.retry_strategy)}"
+    )
+    wrong.within(new.retry_delay_ms, 0, MAX_DELAY_MS, "retry.delay_ms", " ms")
+    wrong.within(new.retry_backoff_rate, 1, 100, "retry.backoff_rate")
+    wrong.within(new.retry_max_delay_ms, 0, MAX_DELAY_MS, "retry.max_delay_ms", " ms")
+    wrong.raise_if_any()
+
+
+def check_listing(listing: Listing) -> None:
+    """Raises InvalidArgumentError for a page that cannot be."""
+    wrong = _Violations()
+    states = ", ".join(Status)
+    wrong.require(
+        listing.status in ("", *Status),
+        "status",
+        lambda: f"must be one of {states}, not {_shown(listing.status)}",
+    )
+    wrong.require(
+        listing.priority in (-1, 0, 1), "priority", f"must be -1 (any), 0 or 1, not {listing.priority}"
+    )
+    if listing.task_type:
+        _check_task_type(wrong, listing.task_type)
+    wrong.require(listing.page >= 0, "page", f"must be 1 or more, not {listing.page}")
+    wrong.within(listing.page_size, 0, MAX_PAGE_SIZE, "page_size")
+    wrong.raise_if_any()
+
+
+def check_task_id(task_id: str) -> None:
+    """Raises InvalidArgumentError for no id, TaskNotFoundError for one that no task can have."""
+    if not task_id:
+        raise InvalidArgumentError([FieldViolation("task_id", "is required")])
+    if not _TASK_ID.fullmatch(task_id):
+        raise TaskNotFoundError(task_id, f"no task has the id {_shown(task_id)}")
+
+
+def check_actor(requested_by: str) -> None:
+    """Raises InvalidArgumentError for a name of a person or service that cannot be kept."""
+    wrong = _Violations()
+    wrong.require(
+        len(requested_by) <= ACTOR_LENGTH and requested_by.isprintable(),
+        "requested_by",
+        f"must be printable and at most {ACTOR_LENGTH} characters",
+    )
+    wrong.raise_if_any()
+
+
+def _check_task_type(wrong: _Violations, task_type: str) -> None:
+    if not task_type:
+        wrong.require(False, "task_type", "is required")
+    elif len(task_type) > TASK_TYPE_LENGTH:
+        wrong.require(
+            False, "task_type", f"must be at most {TASK_TYPE_LENGTH} characters, not {len(task_type)}"
+        )
+    else:
+        plain = task_type.isprintable() and not any(char.isspace() for char in task_type)
+        wrong.require(plain, "task_type", "must not hold spaces or control characters")
+
+
+def _check_payload(wrong: _Violations, payload: Mapping[str, str]) -> None:
+    if len(payload) > MAX_PAYLOAD_KEYS:
+        wrong.require(False, "payload", f"must have at most {MAX_PAYLOAD_KEYS} keys, not {len(payload)}")
+        return
+    size = sum(len(key.encode()) + len(value.encode()) for key, value in payload.items())
+    wrong.require(
+        size <= MAX_PAYLOAD_BYTES, "payload", f"must be at most {MAX_PAYLOAD_BYTES} bytes, not {size}"
+    )
+    wrong.require("" not in payload, "payload", "a key must not be empty")
+    for key in payload:
+        wrong.require(
+            len(key) <= MAX_PAYLOAD_KEY_LENGTH,
+            "payload",
+            lambda key=key: f"the key {_shown(key)} is longer than {MAX_PAYLOAD_KEY_LENGTH} characters",  # type: ignore[misc]
+        )
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 64 else text[:64] + "…")

@@ -1,0 +1,106 @@
+"""What a handler is given beside its payload."""
+
+from __future__ import annotations
+
+import logging
+import math
+from threading import Event
+from typing import Protocol
+
+from atm.worker.interruption import Interruption
+
+#: The lines of every handler go here too, for the worker's own output.
+_LOGGER_NAME = "atm.task"
+
+
+class Sink(Protocol):
+    """Where the lines and the progress of a handler go."""
+
+    def line(self, message: str) -> None: ...
+    def progress(self, fraction: float, message: str) -> None: ...
+
+
+class _SinkHandler(logging.Handler):
+    def __init__(self, sink: Sink) -> None:
+        super().__init__(logging.INFO)
+        self._sink = sink
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = self.format(record)
+        except Exception:  # noqa: BLE001 - as logging's own handlers do
+            self.handleError(record)
+            return
+        plain = record.levelno <= logging.INFO
+        self._sink.line(text if plain else f"{record.levelname}: {text}")
+
+
+class Context:
+    """The task that runs, and the ways to speak about it.
+
+    `attempt` counts from 1; after `max_retry` retries there is no other.
+    Safe to use from several threads.
+    """
+
+    def __init__(
+        self,
+        *,
+        task_id: str,
+        task_type: str,
+        attempt: int,
+        retry_count: int,
+        max_retry: int,
+        priority: int,
+        sink: Sink,
+    ) -> None:
+        self.task_id = task_id
+        self.task_type = task_type
+        self.attempt = attempt
+        self.retry_count = retry_count
+        self.max_retry = max_retry
+        self.priority = priority
+        self._sink = sink
+        self._interrupted = Event()
+        self._interruption: Interruption | None = None
+        self._noticed = False
+        # Not in logging's tree of names, which would keep one for each task.
+        self.logger = logging.Logger(f"{_LOGGER_NAME}.{task_type}", logging.DEBUG)
+        self.logger.parent = logging.getLogger(_LOGGER_NAME)
+        self.logger.addHandler(_SinkHandler(sink))
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the handler should stop: cancelled, out of time, or its worker stops."""
+        if self._interrupted.is_set():
+            self._noticed = True
+            return True
+        return False
+
+    def raise_if_cancelled(self) -> None:
+        """Raises TaskCancelled or TaskTimedOut (both TaskInterrupted) if the handler should stop."""
+        if self.cancelled:
+            assert self._interruption is not None, "set before the event"
+            raise self._interruption.exception()
+
+    def sleep(self, seconds: float) -> None:
+        """Waits, in a plain handler, and raises like `raise_if_cancelled` as soon as it should stop."""
+        self._interrupted.wait(seconds)
+        self.raise_if_cancelled()
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Tells how far the handler is, from 0 to 1. Raises ValueError for what is no number."""
+        if math.isnan(fraction):
+            raise ValueError("progress is a number from 0 to 1, not NaN")
+        self._sink.progress(min(1.0, max(0.0, float(fraction))), str(message))
+
+    # -- for the worker ------------------------------------------------------
+
+    @property
+    def noticed(self) -> bool:
+        """Whether the handler has seen that it should stop."""
+        return self._noticed
+
+    def interrupt(self, interruption: Interruption) -> None:
+        """Tells the handler to stop."""
+        self._interruption = interruption
+        self._interrupted.set()

@@ -1,0 +1,130 @@
+"""The process of one attempt: `python -m atm.worker.executors.child FD`.
+
+It reads its order from a socket, runs the handler as a worker's thread would,
+and answers line by line in JSON. When its worker dies, so does it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from typing import Any
+
+from atm.errors import NonRetryableError
+from atm.models import Status, Task, now
+from atm.processes import die_with_parent
+from atm.settings import Settings
+from atm.worker import handlers
+from atm.worker.executors.coroutine import CoroutineExecutor
+from atm.worker.executors.thread import ThreadExecutor
+from atm.worker.interruption import Kind, Stopped
+from atm.worker.journal import Journal
+from atm.worker.payloads import ResultError, bind, encode_result
+from atm.worker.running import RunningAttempt
+
+_WATCH_SECONDS = 0.05
+
+
+class _Channel:
+    """The socket to the worker; lines go out whole."""
+
+    def __init__(self, fd: int) -> None:
+        self._socket = socket.socket(fileno=fd)
+        self._file = self._socket.makefile("rb")
+        self._lock = threading.Lock()
+
+    def receive(self) -> dict[str, Any] | None:
+        line = self._file.readline()
+        return json.loads(line) if line else None
+
+    def send(self, message: dict[str, Any]) -> None:
+        with self._lock:
+            self._socket.sendall(json.dumps(message).encode() + b"\n")
+
+
+class _RemoteJournal(Journal):
+    """Passes everything on at once; the worker counts and stores."""
+
+    def __init__(self, channel: _Channel) -> None:
+        super().__init__()
+        self._channel = channel
+
+    def line(self, message: str) -> None:
+        self._channel.send({"line": message})
+
+    def progress(self, fraction: float, message: str) -> None:
+        self._channel.send({"progress": fraction, "message": message})
+
+
+def _listen(channel: _Channel, attempt: RunningAttempt) -> None:
+    """Waits for the word to stop, then stops the handler, again and again."""
+    order = channel.receive()
+    if order is None:
+        # The worker is gone: nobody waits for this attempt.
+        os.killpg(0, signal.SIGKILL)
+        return
+    attempt.interrupt(Kind(order["kind"]), order["requested_by"])
+    while True:
+        attempt.press()
+        time.sleep(_WATCH_SECONDS)
+
+
+def _attempt_of(order: dict[str, Any], channel: _Channel) -> RunningAttempt:
+    spec = handlers.load(Settings.load().handlers).get(order["task_type"])
+    if spec is None:
+        raise NonRetryableError(f"no handler for {order['task_type']!r} in the new process")
+    at = now()
+    task = Task(
+        **order,
+        status=Status.PROCESSING,
+        timeout_ms=0,
+        retry_strategy="",
+        retry_delay_ms=0,
+        retry_backoff_rate=0,
+        retry_max_delay_ms=0,
+        created_at=at,
+        due_at=at,
+    )
+    return RunningAttempt(task, spec, _RemoteJournal(channel))
+
+
+def _run(channel: _Channel, order: dict[str, Any]) -> dict[str, Any]:
+    """The answer: a result, a stop, or an error."""
+    try:
+        attempt = _attempt_of(order, channel)
+        threading.Thread(target=_listen, args=(channel, attempt), daemon=True).start()
+        payload = bind(attempt.task.payload, attempt.spec.payload_model)
+        executor = CoroutineExecutor() if attempt.spec.is_async else ThreadExecutor()
+        return {"result": encode_result(executor.run(attempt, payload))}
+    except Stopped as stop:
+        return {"stopped": stop.how}
+    except ResultError as error:
+        return {"invalid_result": str(error)}
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the worker is told
+        return {
+            "error": f"{type(error).__name__}: {error}",
+            "traceback": traceback.format_exc(),
+            "retryable": not isinstance(error, NonRetryableError),
+        }
+
+
+def main() -> None:
+    """Runs the attempt that the worker orders."""
+    die_with_parent()
+    channel = _Channel(int(sys.argv[1]))
+    order = channel.receive()
+    if order is not None:
+        channel.send(_run(channel, order))
+    sys.stdout.flush()
+    # Threads and exit handlers of the user's code have had their say.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

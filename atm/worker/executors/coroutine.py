@@ -1,0 +1,89 @@
+"""Async handlers: coroutines on one event loop for the whole process, stopped by cancelling their task."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+from atm.errors import TaskInterrupted
+from atm.worker.interruption import Interruption, Stopped
+from atm.worker.running import RunningAttempt
+
+#: Between two cancellations of a coroutine that goes on.
+_REPEAT_SECONDS = 1.0
+
+
+class _TaskHandle:
+    def __init__(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
+        self._loop = loop
+        self._task = task
+        self._next_at = 0.0
+        self.raised = False
+
+    def press(self, _interruption: Interruption, elapsed: float) -> None:
+        """Cancels the coroutine at once, and again each second."""
+        if elapsed >= self._next_at:
+            self._next_at = elapsed + _REPEAT_SECONDS
+            self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        if not self._task.done():
+            self.raised = True
+            self._task.cancel()
+
+
+class CoroutineExecutor:
+    """Runs async handlers. The loop starts with the first of them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self, attempt: RunningAttempt, payload: Any) -> Any:
+        """See `Executor`."""
+        return asyncio.run_coroutine_threadsafe(self._call(attempt, payload), self._running_loop()).result()
+
+    async def _call(self, attempt: RunningAttempt, payload: Any) -> Any:
+        # A task of its own: cancelling it must not cancel this one, which tells how it ended.
+        call = asyncio.ensure_future(_contained(attempt, payload))
+        handle = _TaskHandle(asyncio.get_running_loop(), call)
+        attempt.handle = handle
+        try:
+            await asyncio.wait([call])
+        finally:
+            attempt.handle = None
+        interrupted = attempt.interruption is not None
+        if call.cancelled():
+            if interrupted:
+                raise Stopped("its coroutine was cancelled")
+            raise RuntimeError("the handler cancelled itself: a CancelledError came out of it")
+        error = call.exception()
+        if error is None:
+            if interrupted and attempt.context.noticed and not handle.raised:
+                raise Stopped("the handler noticed and returned")
+            return call.result()
+        if interrupted and (handle.raised or isinstance(error, TaskInterrupted)):
+            how = "its coroutine was cancelled" if handle.raised else "the handler noticed and stopped"
+            raise Stopped(f"{how}; it then raised {type(error).__name__}: {error}") from error
+        raise error
+
+    def close(self) -> None:
+        """Stops the loop."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="atm-handlers", daemon=True).start()
+            return self._loop
+
+
+async def _contained(attempt: RunningAttempt, payload: Any) -> Any:
+    try:
+        return await attempt.spec.function(attempt.context, payload)
+    except (SystemExit, KeyboardInterrupt) as error:
+        # Either would end the loop, and with it every other coroutine.
+        raise RuntimeError(f"the handler raised {error!r}") from error

@@ -1,0 +1,35 @@
+"""Starts and stops what a worker process has, at the moments that Dramatiq tells."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from dramatiq import Middleware
+
+from atm.errors import AtmError
+from atm.worker.runtime import WorkerRuntime
+
+
+class Lifecycle(Middleware):
+    """Announces the worker before its threads start, and lets it leave after they have ended."""
+
+    def __init__(self, runtime: WorkerRuntime) -> None:
+        self._runtime = runtime
+
+    def before_worker_boot(self, broker: Any, worker: Any) -> None:
+        """The process is forked, its threads are not started."""
+        try:
+            self._runtime.start(broker, worker)
+        except AtmError as error:
+            # Dramatiq would log another exception and let the worker run half made.
+            sys.exit(f"atm worker: {error}")
+
+    def before_worker_shutdown(self, broker: Any, worker: Any) -> None:
+        """The threads still run, and end their attempts."""
+        self._runtime.drain(broker)
+
+    def after_worker_shutdown(self, broker: Any, worker: Any) -> None:
+        """The threads have ended."""
+        broker.give_back()
+        self._runtime.stop()

@@ -1,0 +1,166 @@
+"""Everything that one worker process has, and the order in which it starts and stops."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import socket
+import threading
+import time
+
+from dramatiq import Worker as DramatiqWorker
+
+from atm._version import __version__
+from atm.broker.broker import TaskBroker
+from atm.broker.cancel_flags import CancelFlags
+from atm.errors import UnavailableError
+from atm.models import Worker, now
+from atm.service.attempts import Attempts
+from atm.service.outcomes import HandedBack
+from atm.settings import Settings
+from atm.store import schema, types
+from atm.store.database import Database
+from atm.worker.execution import Execution
+from atm.worker.executors import Executor
+from atm.worker.executors.coroutine import CoroutineExecutor
+from atm.worker.executors.process import ProcessExecutor
+from atm.worker.executors.thread import ThreadExecutor
+from atm.worker.handlers import Registry
+from atm.worker.interruption import Kind
+from atm.worker.reporter import Reporter
+from atm.worker.running import RunningAttempts
+from atm.worker.watcher import Watcher
+
+logger = logging.getLogger(__name__)
+
+#: How long handlers that were told that the worker stops may take to end.
+STOP_SECONDS = 2.0
+#: A process whose parent is gone does not wait for its handlers: nobody would
+#: stop it, and its database and Redis may be going too.
+ORPHAN_DRAIN_SECONDS = 0.2
+#: ... and is gone after this long, whatever it is doing.
+ORPHAN_EXIT_SECONDS = 6.0
+_ORPHAN_LOOK_SECONDS = 0.5
+
+
+class WorkerRuntime:
+    """Built when `atm.actors` is imported, started in the worker process: nothing is opened before a fork."""
+
+    def __init__(self, settings: Settings, registry: Registry) -> None:
+        self.settings = settings
+        self.worker_id = f"{socket.gethostname()[:100]}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.running = RunningAttempts()
+        self._registry = registry
+        self._parent = os.getppid()
+        self._stopped = threading.Event()
+        self._executors: dict[str, Executor] = {
+            "thread": ThreadExecutor(),
+            "async": CoroutineExecutor(),
+            "process": ProcessExecutor(),
+        }
+
+    def start(self, broker: TaskBroker, worker: DramatiqWorker) -> None:
+        """Opens the database and announces the worker and its types.
+
+        Raises SchemaBehindError and UnavailableError.
+        """
+        threads = worker.worker_threads
+        # A connection for each thread, one for the watcher and one for the reporter.
+        self._database = Database(self.settings.sql_url, pool_size=threads + 2)
+        schema.require(self._database)
+        for spec in self._registry.specs():
+            defaults = spec.defaults()
+            self._database.write(
+                lambda connection, spec=spec, defaults=defaults: types.register(  # type: ignore[misc]
+                    connection, spec.task_type, defaults
+                )
+            )
+        self.attempts = Attempts(self._database, self.worker_id)
+        self.execution = Execution(self.attempts, self._registry, self.running, self._executors)
+        self.flags = CancelFlags(broker.client, broker.namespace)
+        self._watcher = Watcher(self.running, self.flags, self.attempts)
+        self._reporter = Reporter(
+            self._database,
+            self.attempts,
+            self.running,
+            self._row(threads),
+            self.settings.heartbeat_seconds,
+        )
+        self._reporter.start()
+        self._watcher.start()
+        threading.Thread(target=self._look_for_parent, name="atm-parent", daemon=True).start()
+        broker.dispenser.capacity = threads
+        logger.info("worker %s takes tasks, %d at a time", self.worker_id, threads)
+
+    def drain(self, broker: TaskBroker) -> None:
+        """Takes no more tasks. What runs may go on for the drain time, and is handed back then."""
+        broker.dispenser.stop()
+        self._reporter.drain()
+        threading.Thread(target=self._hand_back, name="atm-drain", daemon=True).start()
+
+    def stop(self) -> None:
+        """Nothing runs any more: leaves the registry and closes everything."""
+        self._stopped.set()
+        self.execution.leaving.set()
+        self._watcher.stop()
+        self._reporter.stop()
+        for executor in self._executors.values():
+            executor.close()
+        self._database.close()
+        logger.info("worker %s has left", self.worker_id)
+
+    def _row(self, threads: int) -> Worker:
+        at = now()
+        return Worker(
+            worker_id=self.worker_id,
+            host=socket.gethostname()[:255],
+            pid=os.getpid(),
+            capacity=threads,
+            task_types=[spec.task_type for spec in self._registry.specs()],
+            version=__version__,
+            started_at=at,
+            last_heartbeat_at=at,
+        )
+
+    @property
+    def _orphaned(self) -> bool:
+        return os.getppid() != self._parent
+
+    def _hand_back(self) -> None:
+        """Ends what still runs when the drain time is over; the task goes to another worker."""
+        drain = ORPHAN_DRAIN_SECONDS if self._orphaned else self.settings.drain_seconds
+        if self._idle_within(drain):
+            return
+        for attempt in self.running.all():
+            attempt.interrupt(Kind.DRAIN)
+        if self._idle_within(STOP_SECONDS):
+            return
+        for attempt in self.running.all():
+            task = attempt.task
+            logger.warning("task %s (%s) does not stop; it is handed back", task.task_id, task.task_type)
+            try:
+                with attempt.journal.writing:
+                    outcome = HandedBack("its worker stops; the handler did not react")
+                    self.attempts.finish(task.task_id, task.attempt, outcome, attempt.journal.take())
+            except UnavailableError:
+                logger.warning("it is not: the database cannot be reached; it is missed later")
+        # Threads that do not end would keep the process; their tasks are someone else's now.
+        self.stop()
+        os._exit(0)
+
+    def _idle_within(self, seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while len(self.running) and time.monotonic() < end:
+            if self._stopped.wait(0.05):
+                return True
+        return not len(self.running)
+
+    def _look_for_parent(self) -> None:
+        while not self._stopped.wait(_ORPHAN_LOOK_SECONDS):
+            if self._orphaned:
+                logger.warning("the process that started this worker is gone: it stops")
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(ORPHAN_EXIT_SECONDS)
+                os._exit(1)
