@@ -27,6 +27,7 @@ except AtmError as error:
     raise SystemExit(f"atm worker: {error}") from error
 
 logging.getLogger("atm").setLevel(_settings.log_level)
+logging.getLogger("alembic").setLevel(logging.WARNING)
 
 broker = TaskBroker(
     _settings.redis_url,

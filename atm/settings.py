@@ -5,7 +5,7 @@ Read once, at the start of a process, and checked then. Units are in the names.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -26,6 +26,10 @@ def _split(value: Any) -> Any:
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value
+
+
+def _upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
 
 
 class Settings(BaseSettings):
@@ -50,7 +54,9 @@ class Settings(BaseSettings):
     reflection: bool = Field(False, validation_alias=_names("ATM_REFLECTION"))
     accept_unknown_types: bool = Field(False, validation_alias=_names("ATM_ACCEPT_UNKNOWN_TYPES"))
     upgrade_db: bool = Field(False, validation_alias=_names("ATM_UPGRADE_DB"))
-    log_level: str = Field("INFO", validation_alias=_names("ATM_LOG_LEVEL"))
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = Field(
+        "INFO", validation_alias=_names("ATM_LOG_LEVEL")
+    )
 
     # Modules that hold handlers, imported by workers.
     handlers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(

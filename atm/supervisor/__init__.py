@@ -1,0 +1,1 @@
+"""Child processes: started, started again when they end, and never left behind."""

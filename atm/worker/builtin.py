@@ -64,7 +64,7 @@ async def http_request(context: Context, payload: HttpRequest) -> dict[str, Any]
             body, truncated = await _body(response)
     except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError, UnicodeError) as error:
         raise HttpRefusedError(f"{payload.url!r} cannot be requested: {error}") from error
-    text = body.decode(response.charset_encoding or "utf-8", "replace")
+    text = _text(body, response.charset_encoding)
     if response.status_code >= 400:
         raise HttpStatusError(f"{payload.method} {payload.url} answered {response.status_code}: {text[:500]}")
     return {
@@ -73,6 +73,13 @@ async def http_request(context: Context, payload: HttpRequest) -> dict[str, Any]
         "body": text,
         "truncated": truncated,
     }
+
+
+def _text(body: bytes, charset: str | None) -> str:
+    try:
+        return body.decode(charset or "utf-8", "replace")
+    except LookupError:  # the server names a charset that nobody knows
+        return body.decode("utf-8", "replace")
 
 
 async def _body(response: httpx.Response) -> tuple[bytes, bool]:

@@ -20,7 +20,7 @@ from atm.models import Worker, now
 from atm.service.attempts import Attempts
 from atm.service.outcomes import HandedBack
 from atm.settings import Settings
-from atm.store import schema, types
+from atm.store import types
 from atm.store.database import Database
 from atm.worker.execution import Execution
 from atm.worker.executors import Executor
@@ -66,6 +66,9 @@ class WorkerRuntime:
 
         Raises SchemaBehindError and UnavailableError.
         """
+        # Alembic, which it imports, speaks when it is imported: after the log is set up.
+        from atm.store import schema
+
         threads = worker.worker_threads
         # A connection for each thread, one for the watcher and one for the reporter.
         self._database = Database(self.settings.sql_url, pool_size=threads + 2)

@@ -17,12 +17,15 @@ class Retries(Middleware):
     message again, over days.
     """
 
+    # What an actor may say: the exceptions that are no news for the worker's log.
+    actor_options = frozenset({"throws"})
+
     def __init__(self, runtime: WorkerRuntime) -> None:
         self._runtime = runtime
 
     def after_process_message(
         self, broker: Any, message: Any, *, result: Any = None, exception: BaseException | None = None
     ) -> None:
-        """Runs before the message is acknowledged, so a crash in between repeats the question, not the task."""
+        """Runs before the message is acknowledged."""
         if isinstance(exception, AttemptFailed):
             self._runtime.execution.finish(exception.attempt, exception.outcome)

@@ -1,0 +1,175 @@
+"""Everything in one place, with nothing installed but the package: `atm up`, and the server of `atm demo`."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import grpc
+import redis
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from atm.errors import SettingsError, UnavailableError
+from atm.server.app import run
+from atm.settings import Settings
+from atm.supervisor.supervisor import Supervisor
+from atm.supervisor.valkey import socket_path, valkey_command
+
+_START_SECONDS = 30.0
+_LOOK_SECONDS = 0.05
+#: A worker of a demo has nothing worth waiting for when the demo is over.
+_DEMO_DRAIN_SECONDS = 0.5
+
+
+def up(
+    *,
+    data_dir: Path,
+    grpc_port: int,
+    worker_port: int,
+    workers: int,
+    threads: int,
+    log_level: str,
+    reflection: bool,
+    accept_unknown_types: bool,
+) -> int:
+    """Runs Valkey, the server and its workers until SIGTERM or SIGINT. Returns the exit code.
+
+    Raises SettingsError when the folder cannot be used, or is in use already.
+    """
+    folder = data_dir.expanduser().resolve()
+    with _locked(folder):
+        settings = Settings.load(
+            redis_addr=f"unix://{socket_path(folder)}",
+            mysql_dsn=f"sqlite:///{folder / 'atm.db'}",
+            grpc_port=grpc_port,
+            worker_port=worker_port,
+            workers=workers,
+            worker_threads=threads,
+            log_level=log_level,
+            reflection=reflection,
+            accept_unknown_types=accept_unknown_types,
+            upgrade_db=True,
+        )
+        embedded_redis = Supervisor([valkey_command(folder)])
+        embedded_redis.start()
+        # Until the server has taken over, a signal must not leave Valkey behind.
+        previous = signal.signal(signal.SIGTERM, _interrupted)
+        try:
+            _wait_for_redis(settings.redis_url)
+            return run(settings)
+        except KeyboardInterrupt:
+            return 0
+        finally:
+            embedded_redis.stop()
+            signal.signal(signal.SIGTERM, previous)
+
+
+@contextlib.contextmanager
+def embedded(workers: int = 2) -> Iterator[str]:
+    """The address of a server in a temporary folder, which is there until the block ends.
+
+    It runs in a process of its own. Raises UnavailableError when it does not
+    come up, with what it said.
+    """
+    with tempfile.TemporaryDirectory(prefix="atm-") as folder:
+        port, worker_port = _free_ports(2)
+        log = Path(folder) / "server.log"
+        with log.open("wb") as output:
+            process = _start(Path(folder) / "data", port, worker_port, workers, output)
+        try:
+            address = f"127.0.0.1:{port}"
+            _wait_until_serving(address, process, log)
+            yield address
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _start(
+    folder: Path, port: int, worker_port: int, workers: int, output: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    arguments = [
+        *("up", "--data-dir", str(folder), "--workers", str(workers)),
+        *("--grpc-port", str(port), "--worker-port", str(worker_port)),
+    ]
+    return subprocess.Popen(
+        [sys.executable, "-m", "atm.supervisor.leash", sys.executable, "-m", "atm_cli", *arguments],
+        env={**os.environ, "ATM_HOST": "127.0.0.1", "ATM_DRAIN_SECONDS": str(_DEMO_DRAIN_SECONDS)},
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+    )
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keeps a second server out of the folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise SettingsError(f"--data-dir: {folder} cannot be used: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise SettingsError(f"--data-dir: {folder} is in use by another `atm up`") from error
+        yield
+
+
+def _wait_for_redis(url: str) -> None:
+    client = redis.Redis.from_url(url)
+    end = time.monotonic() + _START_SECONDS
+    with contextlib.closing(client):
+        while True:
+            try:
+                client.ping()
+                return
+            except redis.RedisError as error:
+                if time.monotonic() > end:
+                    raise UnavailableError(f"the embedded Redis does not start: {error}") from error
+                time.sleep(_LOOK_SECONDS)
+
+
+def _wait_until_serving(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + _START_SECONDS
+    with grpc.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        while True:
+            try:
+                answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=1.0)
+                if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                    return
+            except grpc.RpcError:
+                pass
+            if process.poll() is not None or time.monotonic() > end:
+                said = log.read_text(errors="replace")[-2000:]
+                raise UnavailableError(f"the embedded server does not start; it said:\n{said}")
+            time.sleep(_LOOK_SECONDS)
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def _interrupted(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,34 @@
+"""Gives tasks the message that they miss: retries that are due, and what Redis lost or never got."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from atm.models import now
+from atm.service.dispatch import Dispatcher
+from atm.store import tasks
+from atm.store.database import Database
+
+#: How many tasks get their message in one sweep.
+BATCH = 500
+#: When a task that got its message is looked at again. A message that is still
+#: queued then is not queued twice: its id is that of the attempt.
+AGAIN = timedelta(seconds=15)
+
+
+class Relay:
+    """Committed but not queued → queued."""
+
+    def __init__(self, database: Database, dispatcher: Dispatcher, interval: float) -> None:
+        self.interval = interval
+        self._database = database
+        self._dispatcher = dispatcher
+
+    def run_once(self) -> bool:
+        """Queues what is due; True when there is more."""
+        due = self._database.read(lambda connection: tasks.due_for_dispatch(connection, now(), BATCH))
+        if not due or not self._dispatcher.send(due):
+            return False
+        ids = [task.task_id for task in due]
+        self._database.write(lambda connection: tasks.postpone_dispatch(connection, ids, now(), AGAIN))
+        return len(due) == BATCH

@@ -1,0 +1,156 @@
+"""A server from its start to its end: what it opens, in which order, and how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from atm import logs
+from atm.broker.broker import TaskBroker
+from atm.errors import SettingsError
+from atm.rpc import task_service_pb2 as pb
+from atm.rpc.task_service_pb2_grpc import add_TaskServiceServicer_to_server
+from atm.scheduler.recovery import MessageRecovery
+from atm.scheduler.relay import Relay
+from atm.scheduler.rescuer import Rescuer
+from atm.scheduler.role import Runner
+from atm.scheduler.timekeeper import Timekeeper
+from atm.server.interceptor import Translator
+from atm.server.servicer import Servicer
+from atm.service.dispatch import Dispatcher
+from atm.service.tasks import TaskService
+from atm.settings import Settings
+from atm.store import schema
+from atm.store.database import Database
+from atm.supervisor.supervisor import Supervisor
+from atm.supervisor.workers import worker_commands
+
+logger = logging.getLogger(__name__)
+
+SERVICE = pb.DESCRIPTOR.services_by_name["TaskService"].full_name
+#: More calls than this at a time are RESOURCE_EXHAUSTED, not a queue without end.
+_MAX_CALLS = 4096
+#: Connections beside those of calls: the scheduler's roles.
+_SCHEDULER_CONNECTIONS = 4
+#: A client may ping an idle connection this often.
+_MIN_PING_MS = 5_000
+_OPTIONS = [
+    # Two servers on one port would each get some of its calls: an accident, not a feature.
+    ("grpc.so_reuseport", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", _MIN_PING_MS),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+]
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+def run(settings: Settings) -> int:
+    """Serves until SIGTERM or SIGINT. Returns the exit code.
+
+    Raises SchemaBehindError, UnavailableError (SQL), and SettingsError for an
+    address that cannot be listened on.
+    """
+    logs.configure(settings.log_level)
+    if settings.upgrade_db:
+        _upgrade(settings)
+    database = Database(settings.sql_url, pool_size=settings.server_threads + _SCHEDULER_CONNECTIONS)
+    broker = TaskBroker(
+        settings.redis_url, prefix=settings.redis_prefix, consumer_timeout=settings.worker_lease_seconds
+    )
+    try:
+        schema.require(database)
+        asyncio.run(_serve(settings, database, broker))
+    finally:
+        broker.close()
+        database.close()
+    return 0
+
+
+def _upgrade(settings: Settings) -> None:
+    before, after = schema.upgrade(settings.sql_url)
+    if before != after:
+        logger.info("the schema was upgraded from %s to %s", before or "nothing", after)
+
+
+async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+
+    dispatcher = Dispatcher(broker)
+    service = TaskService(
+        database,
+        dispatcher,
+        accept_unknown_types=settings.accept_unknown_types,
+        relay_grace=settings.relay_grace_seconds,
+        worker_lease=settings.worker_lease_seconds,
+    )
+    pool = ThreadPoolExecutor(settings.server_threads, thread_name_prefix="atm-call")
+    checker = health.aio.HealthServicer()
+    server = _grpc_server(settings, Servicer(service, pool), checker)
+    scheduler = Runner(
+        [
+            Relay(database, dispatcher, settings.sweep_seconds),
+            Rescuer(database, settings.worker_lease_seconds),
+            Timekeeper(database),
+            MessageRecovery(dispatcher),
+        ]
+    )
+    supervisor = Supervisor(worker_commands(settings))
+
+    await server.start()
+    scheduler.start()
+    supervisor.start()
+    await checker.set("", _SERVING)
+    await checker.set(SERVICE, _SERVING)
+    logger.info(
+        "%s serves on %s, ports %d and %d",
+        settings.server_id,
+        settings.host,
+        settings.grpc_port,
+        settings.worker_port,
+    )
+    await stopping.wait()
+
+    logger.info("%s stops: it takes no new calls", settings.server_id)
+    # First the word to load balancers, then the calls in flight, then what they used.
+    await checker.enter_graceful_shutdown()
+    await server.stop(settings.shutdown_grace_seconds)
+    await asyncio.to_thread(supervisor.stop)
+    await asyncio.to_thread(scheduler.stop)
+    pool.shutdown()
+    logger.info("%s has stopped", settings.server_id)
+
+
+def _grpc_server(settings: Settings, servicer: Servicer, checker: Any) -> Any:
+    """A server that listens on both ports. Raises SettingsError when it cannot."""
+    server = grpc.aio.server(
+        interceptors=[Translator()], options=_OPTIONS, maximum_concurrent_rpcs=_MAX_CALLS
+    )
+    add_TaskServiceServicer_to_server(servicer, server)
+    health_pb2_grpc.add_HealthServicer_to_server(checker, server)
+    if settings.reflection:
+        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+    for option, port in (("--grpc-port", settings.grpc_port), ("--worker-port", settings.worker_port)):
+        _listen(server, settings.host, port, option)
+    return server
+
+
+def _listen(server: Any, host: str, port: int, option: str) -> None:
+    address = f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+    try:
+        bound = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise SettingsError(f"{option}: {address} cannot be listened on; is it in use?") from error
+    if not bound:
+        raise SettingsError(f"{option}: {address} cannot be listened on; is it in use?")

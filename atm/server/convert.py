@@ -1,0 +1,132 @@
+"""Between messages on the wire and what the service takes and gives. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from atm.models import Task, TaskLog, Worker
+from atm.rpc import task_service_pb2 as pb
+from atm.service.tasks import Statistics
+from atm.service.validation import Listing, NewTask
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+_INT32_MAX = 2**31 - 1
+
+
+def _set(message: Message, name: str) -> bool:
+    return message.HasField(name)
+
+
+def new_task(request: pb.CreateTaskRequest) -> NewTask:
+    """What a CreateTask asks for; a field that is not set is None or ""."""
+    retry = request.retry
+    return NewTask(
+        task_type=request.task_type,
+        priority=request.priority,
+        payload=dict(request.payload),
+        max_retry=request.max_retry if _set(request, "max_retry") else None,
+        timeout_ms=request.timeout_ms if _set(request, "timeout_ms") else None,
+        retry_strategy=retry.strategy,
+        retry_delay_ms=retry.delay_ms if _set(retry, "delay_ms") else None,
+        retry_backoff_rate=retry.backoff_rate if _set(retry, "backoff_rate") else None,
+        retry_max_delay_ms=retry.max_delay_ms if _set(retry, "max_delay_ms") else None,
+    )
+
+
+def listing(request: pb.ListTasksRequest) -> Listing:
+    """Which page a ListTasks asks for."""
+    return Listing(
+        status=request.status,
+        priority=request.priority,
+        task_type=request.task_type,
+        page=request.page,
+        page_size=request.page_size,
+    )
+
+
+def timestamp(moment: datetime | None) -> Timestamp | None:
+    """A moment on the wire; None stays unset."""
+    if moment is None:
+        return None
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp
+
+
+def task(row: Task) -> pb.Task:
+    """A task on the wire."""
+    return pb.Task(
+        task_id=row.task_id,
+        task_type=row.task_type,
+        status=row.status,
+        priority=row.priority,
+        payload=row.payload,
+        result=row.result or {},
+        worker_id=row.worker_id,
+        retry_count=row.retry_count,
+        max_retry=row.max_retry,
+        error_message=row.error_message,
+        created_at=timestamp(row.created_at),
+        started_at=timestamp(row.started_at),
+        completed_at=timestamp(row.completed_at),
+        error_reason=row.error_reason,
+        attempt=row.attempt,
+        due_at=timestamp(row.due_at),
+        timeout_ms=row.timeout_ms,
+        cancel_requested_at=timestamp(row.cancel_requested_at),
+        cancel_requested_by=row.cancel_requested_by,
+        progress=row.progress,
+        progress_message=row.progress_message,
+    )
+
+
+def task_log(row: TaskLog) -> pb.TaskLog:
+    """A row of a task's history on the wire."""
+    return pb.TaskLog(
+        log_id=str(row.log_id),
+        task_id=row.task_id,
+        log_type=row.log_type,
+        from_status=row.from_status,
+        to_status=row.to_status,
+        message=row.message,
+        worker_id=row.worker_id,
+        created_at=timestamp(row.created_at),
+        attempt=row.attempt,
+    )
+
+
+def worker(row: Worker) -> pb.Worker:
+    """A worker on the wire."""
+    return pb.Worker(
+        worker_id=row.worker_id,
+        host=row.host,
+        pid=row.pid,
+        capacity=row.capacity,
+        load=row.load,
+        task_types=row.task_types,
+        status=row.status,
+        started_at=timestamp(row.started_at),
+        last_heartbeat_at=timestamp(row.last_heartbeat_at),
+        version=row.version,
+    )
+
+
+def statistics(found: Statistics) -> pb.GetStatisticsResponse:
+    """The counts on the wire."""
+    return pb.GetStatisticsResponse(
+        tasks_by_status=found.by_status,
+        tasks_by_type=found.by_type,
+        workers=found.workers,
+        capacity=found.capacity,
+        load=found.load,
+    )
+
+
+def total(count: int) -> int:
+    """A count as the contract's int32."""
+    return min(count, _INT32_MAX)

@@ -1,0 +1,65 @@
+"""The calls of the contract: decode, ask the service in a thread, encode."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+from urllib.parse import unquote
+
+from atm.rpc import task_service_pb2 as pb
+from atm.rpc.task_service_pb2_grpc import TaskServiceServicer
+from atm.server import convert
+from atm.service.tasks import TaskService
+
+R = TypeVar("R")
+
+
+class Servicer(TaskServiceServicer):
+    """One method for each call. The pool's size bounds how many use SQL at a time."""
+
+    def __init__(self, service: TaskService, pool: ThreadPoolExecutor) -> None:
+        self._service = service
+        self._pool = pool
+
+    async def _in_thread(self, work: Callable[[], R]) -> R:
+        # When the caller has gone before a thread is free, the work is dropped with the call.
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    async def CreateTask(self, request: pb.CreateTaskRequest, context: Any) -> pb.CreateTaskResponse:
+        """Accepts a task. The answer means that it is committed."""
+        new = convert.new_task(request)
+        task = await self._in_thread(lambda: self._service.create(new))
+        return pb.CreateTaskResponse(task=convert.task(task))
+
+    async def GetTask(self, request: pb.GetTaskRequest, context: Any) -> pb.GetTaskResponse:
+        """A task as it is now."""
+        task = await self._in_thread(lambda: self._service.get(request.task_id))
+        return pb.GetTaskResponse(task=convert.task(task))
+
+    async def CancelTask(self, request: pb.CancelTaskRequest, context: Any) -> pb.CancelTaskResponse:
+        """Ends a task that waits, asks a running one to end."""
+        requested_by = request.requested_by or unquote(context.peer())
+        answer = await self._in_thread(lambda: self._service.cancel(request.task_id, requested_by))
+        return pb.CancelTaskResponse(success=answer.success, message=answer.message)
+
+    async def GetTaskLogs(self, request: pb.GetTaskLogsRequest, context: Any) -> pb.GetTaskLogsResponse:
+        """The history of a task."""
+        rows = await self._in_thread(lambda: self._service.logs(request.task_id))
+        return pb.GetTaskLogsResponse(logs=[convert.task_log(row) for row in rows])
+
+    async def ListTasks(self, request: pb.ListTasksRequest, context: Any) -> pb.ListTasksResponse:
+        """One page of tasks."""
+        listing = convert.listing(request)
+        found, total = await self._in_thread(lambda: self._service.page(listing))
+        return pb.ListTasksResponse(tasks=[convert.task(task) for task in found], total=convert.total(total))
+
+    async def ListWorkers(self, request: pb.ListWorkersRequest, context: Any) -> pb.ListWorkersResponse:
+        """Every worker."""
+        found = await self._in_thread(self._service.workers)
+        return pb.ListWorkersResponse(workers=[convert.worker(worker) for worker in found])
+
+    async def GetStatistics(self, request: pb.GetStatisticsRequest, context: Any) -> pb.GetStatisticsResponse:
+        """Counts."""
+        return convert.statistics(await self._in_thread(self._service.statistics))
