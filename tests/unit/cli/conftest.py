@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-# Where fake_task_service is; pytest does the same for a folder it collects.
-sys.path.insert(0, str(Path(__file__).parents[1] / "client"))
-
 from fake_task_service import FakeTaskService, serving
 
 from atm_cli.main import main

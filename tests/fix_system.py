@@ -1,0 +1,208 @@
+"""Whole systems: servers and workers as processes of their own, as in production."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+import pytest
+from fix_sql import BACKENDS, new_dsn
+from fix_valkey import Valkey
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from history import check_history
+from ports import free_port
+
+from atm.addresses import parse_sql_dsn
+from atm.client import Client
+from atm.store import schema
+from atm.store.database import Database
+
+T = TypeVar("T")
+TESTS = Path(__file__).parent
+
+
+def eventually(probe: Callable[[], T], within: float = 10.0, what: str = "") -> T:
+    """What `probe` returns, once it is true; fails when it is not within this many seconds."""
+    end = time.monotonic() + within
+    while not (value := probe()):
+        assert time.monotonic() < end, what or f"not within {within} s: {probe}"
+        time.sleep(0.02)
+    return value
+
+
+class Process:
+    """A process whose output goes to a file, and that leads a group of its own."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str], log: Path) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self.popen = subprocess.Popen(
+                arguments,
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    def output(self) -> str:
+        """What it has said."""
+        return self.log.read_text(errors="replace")
+
+    def terminate(self, within: float = 20.0) -> int:
+        """Asks it to stop; its exit code."""
+        self.popen.terminate()
+        return self.popen.wait(within)
+
+    def kill(self) -> None:
+        """SIGKILL for it and everything in its group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.popen.pid, signal.SIGKILL)
+        self.popen.wait()
+
+
+class System:
+    """One Redis prefix, one database, and the servers and workers on them."""
+
+    def __init__(
+        self, folder: Path, redis_addr: str, dsn: str, environment: dict[str, str] | None = None
+    ) -> None:
+        self.folder = folder
+        self.dsn = dsn
+        self.redis_addr = redis_addr
+        self.prefix = f"t{secrets.token_hex(4)}"
+        self.environment = {
+            "REDIS_ADDR": redis_addr,
+            "MYSQL_DSN": dsn,
+            "ATM_REDIS_PREFIX": self.prefix,
+            "ATM_HANDLERS": "sample_handlers",
+            "ATM_HOST": "127.0.0.1",
+            "PYTHONPATH": str(TESTS),
+            "SCRATCH": str(folder),
+            **(environment or {}),
+        }
+        self.address = ""
+        self._processes: list[Process] = []
+        self._clients: list[Client] = []
+        schema.upgrade(parse_sql_dsn(dsn))
+        self.database = Database(parse_sql_dsn(dsn), pool_size=4)
+
+    def start_server(self, *flags: str, environment: dict[str, str] | None = None) -> Process:
+        """Starts a server and waits until it serves. `address` is the newest one's."""
+        port, worker_port = free_port(), free_port()
+        arguments = [sys.executable, "-m", "atm_cli", "server"]
+        arguments += ["--grpc-port", str(port), "--worker-port", str(worker_port), *flags]
+        server = self._start(arguments, environment or {}, f"server-{port}.log")
+        self.address = f"127.0.0.1:{port}"
+        wait_until_serving(self.address, server)
+        return server
+
+    def start_worker(
+        self,
+        threads: int = 4,
+        processes: int = 1,
+        environment: dict[str, str] | None = None,
+        wait: bool = True,
+    ) -> Process:
+        """Starts `dramatiq atm.actors` and waits until its workers are in the registry."""
+        before = len(self._workers())
+        arguments = [sys.executable, "-m", "dramatiq", "atm.actors", "-p", str(processes), "-t", str(threads)]
+        worker = self._start(arguments, environment or {}, f"worker-{secrets.token_hex(3)}.log")
+        if wait:
+            eventually(
+                lambda: len(self._workers()) >= before + processes or worker.popen.poll() is not None,
+                20,
+                "the worker does not come up",
+            )
+            assert worker.popen.poll() is None, worker.output()
+        return worker
+
+    def client(self) -> Client:
+        """A client of the newest server."""
+        client = Client(self.address)
+        self._clients.append(client)
+        return client
+
+    def _workers(self) -> list[Any]:
+        from atm.store import workers
+
+        return list(self.database.read(workers.all_workers))
+
+    def _start(self, arguments: list[str], environment: dict[str, str], log: str) -> Process:
+        process = Process(arguments, {**self.environment, **environment}, self.folder / log)
+        self._processes.append(process)
+        return process
+
+    def stop(self) -> None:
+        """Kills everything."""
+        for client in self._clients:
+            client.close()
+        for process in self._processes:
+            process.kill()
+        self.database.close()
+
+    def check_history(self) -> None:
+        """Fails unless every task's history is a legal one."""
+        check_history(self.database)
+
+
+def wait_until_serving(address: str, process: Process, within: float = 20.0) -> None:
+    """Returns when the health service says SERVING."""
+    with grpc.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+
+        def serving() -> bool:
+            assert process.popen.poll() is None, process.output()
+            try:
+                answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=1)
+            except grpc.RpcError:
+                return False
+            return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+        eventually(serving, within, "the server does not come up")
+
+
+@pytest.fixture(params=BACKENDS)
+def new_system(request: pytest.FixtureRequest, tmp_path: Path, valkey: Valkey) -> Iterator[System]:
+    """A system of the test's own, without processes yet, on each database in turn."""
+    made = System(tmp_path, valkey.address, new_dsn(request.param, request, tmp_path))
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def system(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, valkey: Valkey
+) -> Iterator[System]:
+    """A server and a worker of four threads for all tests of a module, on each database in turn.
+
+    When the module is done, every history in it must be legal.
+    """
+    folder = tmp_path_factory.mktemp("system")
+    made = System(folder, valkey.address, new_dsn(request.param, request, folder))
+    try:
+        made.start_server()
+        made.start_worker(threads=4)
+        yield made
+        made.check_history()
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def client(system: System) -> Client:
+    """A client of the module's server."""
+    return system.client()
