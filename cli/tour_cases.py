@@ -78,7 +78,8 @@ def history(tour: Tour) -> None:
     require(bool(tour.succeeded), "there is no task with a history: none has succeeded")
     logs = tour.client.get_task_logs(tour.succeeded[0])
     for row in logs:
-        tour.say(f"{row.log_type}: {row.from_status or '(new)'} → {row.to_status}  {row.message}".rstrip())
+        change = f"{row.from_status or '(new)'} → {row.to_status}  " if row.to_status else ""
+        tour.say(f"{row.log_type}: {change}{row.message}".rstrip())
     check_path(logs, "SUCCESS")
 
 
