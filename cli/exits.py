@@ -58,8 +58,8 @@ def code_of_end(status: str) -> int:
     return _ENDS.get(status, ERROR)
 
 
-def explain(error: AtmError, server: str) -> list[str]:
-    """The lines that tell a person about `error`; `server` is the address that was asked, if any was.
+def explain(error: AtmError, server: str | None = None) -> list[str]:
+    """The lines that tell a person about `error`; `server` is the address that was asked, if one was.
 
     The text may be a server's, so it has yet to be made safe for a terminal.
     """
@@ -70,7 +70,7 @@ def explain(error: AtmError, server: str) -> list[str]:
         if error.reason == UNREACHABLE:
             advice = "start one with `atm up`, or name another with --server or ATM_SERVER"
             return [f"no ATM server answers at {server}; {advice}"]
-        return [f"the server at {server} cannot answer now: {error.message}"]
+        return [f"the server at {server} cannot answer now: {error.message}"] if server else [error.message]
     if isinstance(error, DeadlineError):
         return [f"the server at {server} did not answer in time; whether the call took effect is unknown"]
     if isinstance(error, InvalidArgumentError) and error.violations:

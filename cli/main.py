@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         app(args=None if arguments is None else list(arguments), prog_name="atm")
     except AtmError as error:
-        console.error(exits.explain(error, "the configured address"))
+        console.error(exits.explain(error))
         return exits.code_of(error)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else exits.ERROR if stop.code else exits.OK

@@ -11,10 +11,11 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from sqlalchemy.exc import DBAPIError
 
 from atm import logs
 from atm.broker.broker import TaskBroker
-from atm.errors import SettingsError
+from atm.errors import SettingsError, UnavailableError
 from atm.rpc import task_service_pb2 as pb
 from atm.rpc.task_service_pb2_grpc import add_TaskServiceServicer_to_server
 from atm.scheduler.recovery import MessageRecovery
@@ -75,7 +76,11 @@ def run(settings: Settings) -> int:
 
 
 def _upgrade(settings: Settings) -> None:
-    before, after = schema.upgrade(settings.sql_url)
+    try:
+        before, after = schema.upgrade(settings.sql_url)
+    except DBAPIError as error:
+        shown = settings.sql_url.render_as_string(hide_password=True)
+        raise UnavailableError(f"the schema of {shown} cannot be upgraded: {error.orig}") from error
     if before != after:
         logger.info("the schema was upgraded from %s to %s", before or "nothing", after)
 

@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, exc, text
 from sqlalchemy.engine import URL, Connection
 
-from atm.errors import SchemaBehindError
+from atm.errors import SchemaBehindError, UnavailableError
 from atm.store.database import Database
 
 _FOLDER = Path(__file__).parent / "migrations"
@@ -82,15 +82,23 @@ def upgrade(url: URL) -> tuple[str | None, str]:
 
 
 def require(database: Database) -> None:
-    """Raises SchemaBehindError unless the database is at the revision that this version needs."""
+    """Checks that the database is at the revision that this version needs.
+
+    Raises SchemaBehindError when it is not, and UnavailableError, which says
+    why, when it cannot be used.
+    """
 
     def revision(connection: Connection) -> Any:
         return MigrationContext.configure(connection).get_current_revision()
 
     try:
         found = database.read(revision)
-    except exc.DBAPIError as error:
-        raise SchemaBehindError(f"the database cannot be used: {error.orig}") from error
+    except UnavailableError as error:
+        reason = error.__cause__.orig if isinstance(error.__cause__, exc.DBAPIError) else error.__cause__
+        shown = database.url.render_as_string(hide_password=True)
+        raise UnavailableError(
+            f"the database at {shown} cannot be used: {reason}", reason=error.reason
+        ) from error
     if found != head():
         raise SchemaBehindError(
             f"the database's schema is at {found or 'no revision'}, this ATM needs {head()}: "

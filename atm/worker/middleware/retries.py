@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from dramatiq import Middleware
 
@@ -18,7 +18,7 @@ class Retries(Middleware):
     """
 
     # What an actor may say: the exceptions that are no news for the worker's log.
-    actor_options = frozenset({"throws"})
+    actor_options: ClassVar[set[str]] = {"throws"}
 
     def __init__(self, runtime: WorkerRuntime) -> None:
         self._runtime = runtime
