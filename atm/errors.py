@@ -6,6 +6,7 @@ AtmError
 ├── ServiceError             an answer that a caller of the API gets, with a gRPC code
 │   ├── InvalidArgumentError     .violations: field → what is wrong with it
 │   ├── TaskNotFoundError        .task_id
+│   ├── RequestReusedError       the request's id has made another task
 │   ├── PreconditionError        unknown or disabled type
 │   ├── UnavailableError         SQL or the server is out of reach; try again
 │   ├── ExhaustedError           too big, or too busy
@@ -103,6 +104,13 @@ class TaskNotFoundError(ServiceError):
     def __init__(self, task_id: str, message: str = "") -> None:
         super().__init__(message or f"no task has the id {task_id!r}", metadata={"task_id": task_id[:64]})
         self.task_id = task_id
+
+
+class RequestReusedError(ServiceError):
+    """A request's id was used before, for something else. `task_id` in the metadata is what it made."""
+
+    code = "ALREADY_EXISTS"
+    default_reason = "REQUEST_ID_REUSED"
 
 
 class PreconditionError(ServiceError):

@@ -122,6 +122,9 @@ TASK_TYPE_LENGTH = 128
 WORKER_ID_LENGTH = 128
 ACTOR_LENGTH = 255
 PROGRESS_MESSAGE_LENGTH = 255
+REQUEST_ID_LENGTH = 128
+SERVER_ID_LENGTH = 128
+INSTANCE_ID_LENGTH = 191
 
 
 def now() -> datetime:
@@ -143,6 +146,10 @@ class Task(SQLModel, table=True):
         # The rescuer: what a worker holds; and what is overdue.
         Index("ix_task_worker", "status", "worker_id"),
         Index("ix_task_deadline", "status", "deadline_at"),
+        # Requests that were made before.
+        Index("ix_task_request", "request_id", unique=True),
+        # The pruner: what ended long ago.
+        Index("ix_task_completed", "completed_at"),
     )
 
     task_id: str = Field(sa_column=Column(ascii_string(TASK_ID_LENGTH), primary_key=True))
@@ -181,6 +188,11 @@ class Task(SQLModel, table=True):
     deadline_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
     cancel_requested_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
     cancel_requested_by: str = Field(default="", sa_column=Column(exact_string(ACTOR_LENGTH), nullable=False))
+    # What the client calls its request, and a digest of what it asked for.
+    request_id: str | None = Field(
+        default=None, sa_column=Column(exact_string(REQUEST_ID_LENGTH), nullable=True)
+    )
+    request_digest: str = Field(default="", sa_column=Column(ascii_string(64), nullable=False))
 
 
 class TaskLog(SQLModel, table=True):
@@ -237,3 +249,32 @@ class Worker(SQLModel, table=True):
     version: str = Field(default="", sa_column=Column(ascii_string(32), nullable=False))
     started_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
     last_heartbeat_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+
+
+class Server(SQLModel, table=True):
+    """One server process, from its start until it leaves or is given up on."""
+
+    __tablename__ = "server"
+
+    # server_id is what the operator calls it; two processes may share it by mistake.
+    instance_id: str = Field(sa_column=Column(exact_string(INSTANCE_ID_LENGTH), primary_key=True))
+    server_id: str = Field(sa_column=Column(exact_string(SERVER_ID_LENGTH), nullable=False))
+    host: str = Field(sa_column=Column(exact_string(255), nullable=False))
+    pid: int = Field(sa_column=Column(Integer, nullable=False))
+    grpc_port: int = Field(sa_column=Column(Integer, nullable=False))
+    worker_port: int = Field(sa_column=Column(Integer, nullable=False))
+    status: str = Field(default=WorkerStatus.RUNNING, sa_column=Column(ascii_string(16), nullable=False))
+    version: str = Field(default="", sa_column=Column(ascii_string(32), nullable=False))
+    started_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    last_heartbeat_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+
+
+class Leader(SQLModel, table=True):
+    """Who leads the servers, and for the how manieth time that changed: one row."""
+
+    __tablename__ = "leader"
+
+    name: str = Field(sa_column=Column(ascii_string(32), primary_key=True))
+    epoch: int = Field(sa_column=Column(BigInteger, nullable=False))
+    instance_id: str = Field(sa_column=Column(exact_string(INSTANCE_ID_LENGTH), nullable=False))
+    acquired_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))

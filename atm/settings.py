@@ -76,6 +76,8 @@ class Settings(BaseSettings):
     worker_lease_seconds: float = Field(8.0, gt=0, validation_alias=_names("ATM_WORKER_LEASE_SECONDS"))
     # How often the scheduler looks for what is due.
     sweep_seconds: float = Field(0.1, gt=0, validation_alias=_names("ATM_SWEEP_SECONDS"))
+    # Finished tasks are deleted after this long; 0: never.
+    retention_seconds: float = Field(0.0, ge=0, validation_alias=_names("ATM_RETENTION_SECONDS"))
     # How long a fresh task's message may take before the relay looks for it.
     relay_grace_seconds: float = Field(3.0, gt=0, validation_alias=_names("ATM_RELAY_GRACE_SECONDS"))
 

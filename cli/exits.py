@@ -10,6 +10,7 @@ from atm.errors import (
     InvalidArgumentError,
     PermissionDeniedError,
     PreconditionError,
+    RequestReusedError,
     SettingsError,
     TaskNotFoundError,
     UnavailableError,
@@ -40,6 +41,7 @@ _CODES: Sequence[tuple[type[AtmError], int]] = (
     (TaskNotFoundError, NOT_FOUND),
     (PermissionDeniedError, PERMISSION),
     (PreconditionError, CONFLICT),
+    (RequestReusedError, CONFLICT),
     (UnavailableError, UNAVAILABLE),
     # No answer in time is no answer; 7 is kept for a wait that the user bounded.
     (DeadlineError, UNAVAILABLE),

@@ -27,9 +27,9 @@ app = typer.Typer(
 )
 app.add_typer(task.app, name="task")
 app.add_typer(operations.worker_app, name="worker")
+app.add_typer(serving.app, name="server")
 app.add_typer(db.app, name="db")
 app.command()(operations.stats)
-app.command()(serving.server)
 app.command()(serving.up)
 app.command()(demo.demo)
 

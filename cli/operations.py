@@ -1,4 +1,4 @@
-"""`atm worker list` and `atm stats`: what runs, and how much there is."""
+"""`atm worker list`, `atm server list` and `atm stats`: what runs, and how much there is."""
 
 from __future__ import annotations
 
@@ -36,6 +36,21 @@ def list_workers(
         console.words(
             "no worker has registered; `dramatiq atm.actors` or `atm server --workers 2` starts some"
         )
+
+
+def list_servers(
+    ctx: typer.Context,
+    server: ServerOption = None,
+    output: OutputOption = None,
+    profile: ProfileOption = None,
+) -> None:
+    """List the server processes, and tell which one leads."""
+    config = configure(ctx, server, output, profile)
+    from atm_cli.output import write_many
+    from atm_cli.views import SERVERS
+
+    with connected(config) as client:
+        write_many(config.output, SERVERS, client.list_servers())
 
 
 def stats(

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from atm_cli.operations import list_servers
+
 ReflectionFlag = Annotated[
     bool | None,
     typer.Option(
@@ -25,7 +27,13 @@ UnknownTypesFlag = Annotated[
 ]
 
 
+app = typer.Typer(invoke_without_command=True)
+app.command("list")(list_servers)
+
+
+@app.callback()
 def server(
+    ctx: typer.Context,
     server_id: Annotated[
         str | None, typer.Option("--id", help="This instance's name (env ATM_SERVER_ID; default: server-1).")
     ] = None,
@@ -72,6 +80,8 @@ def server(
     ] = None,
 ) -> None:
     """Serve the gRPC API, on a Redis and an SQL database that exist."""
+    if ctx.invoked_subcommand is not None:
+        return
     from atm.settings import Settings
 
     settings = Settings.load(

@@ -72,6 +72,17 @@ def create(
             metavar="SECONDS", min=0, help="How long one attempt may run; 0: no limit (default: the type's)."
         ),
     ] = None,
+    delay: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="How long it waits before it may start.")
+    ] = 0.0,
+    request_id: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID",
+            help="The same id again gives the same task (default: a new one).",
+            show_default=False,
+        ),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the task has ended.")] = False,
     timeout: WaitTimeout = None,
     server: ServerOption = None,
@@ -91,10 +102,17 @@ def create(
     if timeout is not None and not wait:
         raise UsageError("--timeout is how long --wait waits; --task-timeout limits the task itself")
     _check_seconds("--timeout", timeout)
+    _check_seconds("--delay", delay)
     values = payload.build(pairs or (), payload_source)
     with connected(config) as client:
         task = client.create_task(
-            task_type, values, priority=priority.value, max_retry=max_retry, timeout=task_timeout
+            task_type,
+            values,
+            priority=priority.value,
+            max_retry=max_retry,
+            timeout=task_timeout,
+            delay=delay,
+            request_id=request_id,
         )
         if wait:
             wait_and_report(config, client, task.task_id, timeout)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from atm.client.results import CancelResult, Statistics, Task, TaskLog, Worker
+from atm.client.results import CancelResult, Server, Statistics, Task, TaskLog, Worker
 from atm_cli.output import View
 from atm_cli.tables import Column, Field
 
@@ -129,6 +129,22 @@ WORKERS: View[Worker] = View(
         Column("STARTED", lambda worker: moment(worker.started_at), wide=True),
         Column("VERSION", lambda worker: worker.version, wide=True),
         Column("TYPES", lambda worker: ",".join(worker.task_types), wide=True, free=True),
+    ),
+)
+
+SERVERS: View[Server] = View(
+    name=lambda server: server.server_id,
+    columns=(
+        Column("ID", lambda server: server.server_id, free=True),
+        Column("STATUS", lambda server: server.status, lambda server: status_style(server.status)),
+        Column("LEADS", lambda server: f"yes, epoch {server.leader_epoch}" if server.leader else ""),
+        Column("HOST", lambda server: server.host, free=True),
+        Column("PID", lambda server: str(server.pid)),
+        Column("PORTS", lambda server: f"{server.grpc_port}, {server.worker_port}"),
+        Column("HEARTBEAT", lambda server: moment(server.last_heartbeat_at)),
+        Column("STARTED", lambda server: moment(server.started_at), wide=True),
+        Column("VERSION", lambda server: server.version, wide=True),
+        Column("INSTANCE", lambda server: server.instance_id, wide=True, free=True),
     ),
 )
 

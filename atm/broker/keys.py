@@ -60,3 +60,13 @@ def cancel_flag(prefix: str, task_id: str) -> str:
 def cancel_channel(prefix: str) -> str:
     """Channel of the ids of tasks whose flag was just raised."""
     return f"{prefix}:cancel"
+
+
+def leader_lease(prefix: str) -> str:
+    """Who leads the servers; it expires."""
+    return f"{prefix}:leader"
+
+
+def marker(prefix: str) -> str:
+    """Set once. When it is missing, Redis has lost what it held."""
+    return f"{prefix}:marker"

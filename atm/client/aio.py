@@ -15,7 +15,7 @@ from atm.client.channel import DEFAULT_ADDRESS, channel_options, target_of
 from atm.client.errors import translate
 from atm.client.polling import Polling
 from atm.client.requests import DEFAULT_DEADLINE_SECONDS, Priority, RetryLike
-from atm.client.results import CancelResult, Statistics, Task, TaskLog, TaskPage, Worker
+from atm.client.results import CancelResult, Server, Statistics, Task, TaskLog, TaskPage, Worker
 from atm.errors import ServiceError
 from atm.rpc import task_service_pb2 as pb
 from atm.rpc import task_service_pb2_grpc
@@ -61,11 +61,20 @@ class AsyncClient:
         max_retry: int | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - the task's, not this call's
         retry: RetryLike | None = None,
+        delay: float = 0.0,
+        request_id: str | None = None,
         deadline: float = DEFAULT_DEADLINE_SECONDS,
     ) -> Task:
         """Hands over a task; once this returns, the task is committed. See `Client.create_task`."""
         request = requests.create_task(
-            task_type, payload, priority=priority, max_retry=max_retry, timeout=timeout, retry=retry
+            task_type,
+            payload,
+            priority=priority,
+            max_retry=max_retry,
+            timeout=timeout,
+            retry=retry,
+            delay=delay,
+            request_id=request_id,
         )
         return decode.task((await self._call(self._stub().CreateTask, request, deadline)).task)
 
@@ -136,6 +145,10 @@ class AsyncClient:
     async def list_workers(self, *, deadline: float = DEFAULT_DEADLINE_SECONDS) -> list[Worker]:
         """The worker processes that the server knows."""
         return decode.workers(await self._call(self._stub().ListWorkers, pb.ListWorkersRequest(), deadline))
+
+    async def list_servers(self, *, deadline: float = DEFAULT_DEADLINE_SECONDS) -> list[Server]:
+        """The servers, and which one leads them."""
+        return decode.servers(await self._call(self._stub().ListServers, pb.ListServersRequest(), deadline))
 
     async def get_statistics(self, *, deadline: float = DEFAULT_DEADLINE_SECONDS) -> Statistics:
         """How many tasks and workers there are."""

@@ -2,8 +2,8 @@
 
 The retries are gRPC's own (a service config), so that they work the same in
 both clients and end with the call's deadline. A call whose connection broke
-after it was sent may be carried out twice; for CreateTask that means a second
-task.
+after it was sent may be carried out twice; a CreateTask brings an id for that,
+so that it makes one task.
 """
 
 from __future__ import annotations

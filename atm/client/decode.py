@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from atm.client.results import STATUSES, CancelResult, Statistics, Task, TaskLog, TaskPage, Worker
+from atm.client.results import STATUSES, CancelResult, Server, Statistics, Task, TaskLog, TaskPage, Worker
 from atm.rpc import task_service_pb2 as pb
 
 
@@ -89,6 +89,27 @@ def workers(response: pb.ListWorkersResponse) -> list[Worker]:
             version=item.version,
         )
         for item in response.workers
+    ]
+
+
+def servers(response: pb.ListServersResponse) -> list[Server]:
+    """Every server that is there, and which one leads."""
+    return [
+        Server(
+            server_id=item.server_id,
+            instance_id=item.instance_id,
+            host=item.host,
+            pid=item.pid,
+            grpc_port=item.grpc_port,
+            worker_port=item.worker_port,
+            status=item.status,
+            leader=item.leader,
+            leader_epoch=item.leader_epoch,
+            started_at=_time(item, "started_at"),
+            last_heartbeat_at=_time(item, "last_heartbeat_at"),
+            version=item.version,
+        )
+        for item in response.servers
     ]
 
 

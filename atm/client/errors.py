@@ -17,6 +17,7 @@ from atm.errors import (
     InvalidArgumentError,
     PermissionDeniedError,
     PreconditionError,
+    RequestReusedError,
     ServiceError,
     TaskNotFoundError,
     UnavailableError,
@@ -30,7 +31,7 @@ _DETAILS_KEY = "grpc-status-details-bin"
 _Code = grpc.StatusCode
 _KINDS: dict[grpc.StatusCode, type[ServiceError]] = {
     _Code.FAILED_PRECONDITION: PreconditionError,
-    _Code.ALREADY_EXISTS: PreconditionError,
+    _Code.ALREADY_EXISTS: RequestReusedError,
     _Code.ABORTED: PreconditionError,
     _Code.UNAVAILABLE: UnavailableError,
     # Not by the caller (asyncio raises CancelledError then, and a closed client

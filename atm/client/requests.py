@@ -8,6 +8,7 @@ server's to say, so that all clients hear the same.
 from __future__ import annotations
 
 import math
+import uuid
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
@@ -46,9 +47,15 @@ def create_task(
     max_retry: int | None,
     timeout: float | None,
     retry: RetryLike | None,
+    delay: float = 0.0,
+    request_id: str | None = None,
 ) -> pb.CreateTaskRequest:
-    """`timeout` is the seconds of one attempt, 0 for no limit; None leaves a value to the type."""
+    """`timeout` is the seconds of one attempt, 0 for no limit; None leaves a value to the type.
+
+    Without a `request_id` one is made up: it stays the same in every try of the call.
+    """
     request = pb.CreateTaskRequest(
+        request_id=str(uuid.uuid4()) if request_id is None else check_text("request_id", request_id),
         task_type=check_text("task_type", task_type),
         priority=_priority(priority),
         payload=encode_values(payload),
@@ -57,6 +64,8 @@ def create_task(
         request.max_retry = _int32("max_retry", max_retry)
     if timeout is not None:
         request.timeout_ms = _milliseconds("timeout_ms", timeout)
+    if delay:
+        request.delay_ms = _milliseconds("delay_ms", delay)
     if retry is not None:
         request.retry.CopyFrom(
             pb.RetryPolicy(

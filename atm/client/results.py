@@ -158,6 +158,28 @@ class Worker(_Record):
 
 
 @dataclass(frozen=True)
+class Server(_Record):
+    """One server process. `status` is RUNNING, DRAINING, or LOST once its heartbeats stopped.
+
+    `leader` tells whether it runs the scheduler for all, `leader_epoch` how
+    often the leader has changed until it took the lead.
+    """
+
+    server_id: str
+    instance_id: str
+    host: str
+    pid: int
+    grpc_port: int
+    worker_port: int
+    status: str = ""
+    leader: bool = False
+    leader_epoch: int = 0
+    started_at: datetime | None = None
+    last_heartbeat_at: datetime | None = None
+    version: str = ""
+
+
+@dataclass(frozen=True)
 class Statistics(_Record):
     """Counts of tasks by status (every status is a key) and by type, and the workers' sums."""
 

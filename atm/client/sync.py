@@ -14,7 +14,7 @@ from atm.client.channel import DEFAULT_ADDRESS, channel_options, target_of
 from atm.client.errors import translate
 from atm.client.polling import Polling
 from atm.client.requests import DEFAULT_DEADLINE_SECONDS, Priority, RetryLike
-from atm.client.results import CancelResult, Statistics, Task, TaskLog, TaskPage, Worker
+from atm.client.results import CancelResult, Server, Statistics, Task, TaskLog, TaskPage, Worker
 from atm.errors import ServiceError
 from atm.rpc import task_service_pb2 as pb
 from atm.rpc import task_service_pb2_grpc
@@ -61,6 +61,8 @@ class Client:
         max_retry: int | None = None,
         timeout: float | None = None,
         retry: RetryLike | None = None,
+        delay: float = 0.0,
+        request_id: str | None = None,
         deadline: float = DEFAULT_DEADLINE_SECONDS,
     ) -> Task:
         """Hands over a task; once this returns, the task is committed.
@@ -68,11 +70,21 @@ class Client:
         Values of `payload` that are not strings travel as JSON. `timeout` is
         the seconds that one attempt may run (0: no limit), `retry` an
         `atm.Retry`; what is None comes from the type's configuration.
-        Raises InvalidArgumentError, and PreconditionError for a type that is
-        unknown or disabled.
+        `delay` is the seconds that it waits before it may start. A second call
+        with the same `request_id` and content gives the same task; None makes
+        one up, so that a call that is retried never makes two tasks.
+        Raises InvalidArgumentError, PreconditionError for a type that is
+        unknown or disabled, and RequestReusedError.
         """
         request = requests.create_task(
-            task_type, payload, priority=priority, max_retry=max_retry, timeout=timeout, retry=retry
+            task_type,
+            payload,
+            priority=priority,
+            max_retry=max_retry,
+            timeout=timeout,
+            retry=retry,
+            delay=delay,
+            request_id=request_id,
         )
         return decode.task(self._call(self._stub.CreateTask, request, deadline).task)
 
@@ -144,6 +156,10 @@ class Client:
     def list_workers(self, *, deadline: float = DEFAULT_DEADLINE_SECONDS) -> list[Worker]:
         """The worker processes that the server knows."""
         return decode.workers(self._call(self._stub.ListWorkers, pb.ListWorkersRequest(), deadline))
+
+    def list_servers(self, *, deadline: float = DEFAULT_DEADLINE_SECONDS) -> list[Server]:
+        """The servers, and which one leads them."""
+        return decode.servers(self._call(self._stub.ListServers, pb.ListServersRequest(), deadline))
 
     def get_statistics(self, *, deadline: float = DEFAULT_DEADLINE_SECONDS) -> Statistics:
         """How many tasks and workers there are."""

@@ -70,7 +70,7 @@ class Task(_message.Message):
     def __init__(self, task_id: _Optional[str] = ..., task_type: _Optional[str] = ..., status: _Optional[str] = ..., priority: _Optional[int] = ..., payload: _Optional[_Mapping[str, str]] = ..., result: _Optional[_Mapping[str, str]] = ..., worker_id: _Optional[str] = ..., retry_count: _Optional[int] = ..., max_retry: _Optional[int] = ..., error_message: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., completed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error_reason: _Optional[str] = ..., attempt: _Optional[int] = ..., due_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., timeout_ms: _Optional[int] = ..., cancel_requested_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., cancel_requested_by: _Optional[str] = ..., progress: _Optional[float] = ..., progress_message: _Optional[str] = ...) -> None: ...
 
 class CreateTaskRequest(_message.Message):
-    __slots__ = ("task_type", "priority", "payload", "max_retry", "timeout_ms", "retry")
+    __slots__ = ("task_type", "priority", "payload", "max_retry", "timeout_ms", "retry", "request_id", "delay_ms")
     class PayloadEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -84,13 +84,17 @@ class CreateTaskRequest(_message.Message):
     MAX_RETRY_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     RETRY_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DELAY_MS_FIELD_NUMBER: _ClassVar[int]
     task_type: str
     priority: int
     payload: _containers.ScalarMap[str, str]
     max_retry: int
     timeout_ms: int
     retry: RetryPolicy
-    def __init__(self, task_type: _Optional[str] = ..., priority: _Optional[int] = ..., payload: _Optional[_Mapping[str, str]] = ..., max_retry: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., retry: _Optional[_Union[RetryPolicy, _Mapping]] = ...) -> None: ...
+    request_id: str
+    delay_ms: int
+    def __init__(self, task_type: _Optional[str] = ..., priority: _Optional[int] = ..., payload: _Optional[_Mapping[str, str]] = ..., max_retry: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., retry: _Optional[_Union[RetryPolicy, _Mapping]] = ..., request_id: _Optional[str] = ..., delay_ms: _Optional[int] = ...) -> None: ...
 
 class RetryPolicy(_message.Message):
     __slots__ = ("strategy", "delay_ms", "backoff_rate", "max_delay_ms")
@@ -227,6 +231,44 @@ class ListWorkersResponse(_message.Message):
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     workers: _containers.RepeatedCompositeFieldContainer[Worker]
     def __init__(self, workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ...) -> None: ...
+
+class Server(_message.Message):
+    __slots__ = ("server_id", "instance_id", "host", "pid", "grpc_port", "worker_port", "status", "leader", "leader_epoch", "started_at", "last_heartbeat_at", "version")
+    SERVER_ID_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    GRPC_PORT_FIELD_NUMBER: _ClassVar[int]
+    WORKER_PORT_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    LEADER_FIELD_NUMBER: _ClassVar[int]
+    LEADER_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_FIELD_NUMBER: _ClassVar[int]
+    LAST_HEARTBEAT_AT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    server_id: str
+    instance_id: str
+    host: str
+    pid: int
+    grpc_port: int
+    worker_port: int
+    status: str
+    leader: bool
+    leader_epoch: int
+    started_at: _timestamp_pb2.Timestamp
+    last_heartbeat_at: _timestamp_pb2.Timestamp
+    version: str
+    def __init__(self, server_id: _Optional[str] = ..., instance_id: _Optional[str] = ..., host: _Optional[str] = ..., pid: _Optional[int] = ..., grpc_port: _Optional[int] = ..., worker_port: _Optional[int] = ..., status: _Optional[str] = ..., leader: bool = ..., leader_epoch: _Optional[int] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_heartbeat_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., version: _Optional[str] = ...) -> None: ...
+
+class ListServersRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListServersResponse(_message.Message):
+    __slots__ = ("servers",)
+    SERVERS_FIELD_NUMBER: _ClassVar[int]
+    servers: _containers.RepeatedCompositeFieldContainer[Server]
+    def __init__(self, servers: _Optional[_Iterable[_Union[Server, _Mapping]]] = ...) -> None: ...
 
 class GetStatisticsRequest(_message.Message):
     __slots__ = ()

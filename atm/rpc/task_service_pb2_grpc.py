@@ -69,6 +69,11 @@ class TaskServiceStub(object):
                 request_serializer=atm_dot_rpc_dot_task__service__pb2.GetStatisticsRequest.SerializeToString,
                 response_deserializer=atm_dot_rpc_dot_task__service__pb2.GetStatisticsResponse.FromString,
                 _registered_method=True)
+        self.ListServers = channel.unary_unary(
+                '/taskservice.TaskService/ListServers',
+                request_serializer=atm_dot_rpc_dot_task__service__pb2.ListServersRequest.SerializeToString,
+                response_deserializer=atm_dot_rpc_dot_task__service__pb2.ListServersResponse.FromString,
+                _registered_method=True)
 
 
 class TaskServiceServicer(object):
@@ -118,6 +123,12 @@ class TaskServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListServers(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TaskServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -155,6 +166,11 @@ def add_TaskServiceServicer_to_server(servicer, server):
                     servicer.GetStatistics,
                     request_deserializer=atm_dot_rpc_dot_task__service__pb2.GetStatisticsRequest.FromString,
                     response_serializer=atm_dot_rpc_dot_task__service__pb2.GetStatisticsResponse.SerializeToString,
+            ),
+            'ListServers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListServers,
+                    request_deserializer=atm_dot_rpc_dot_task__service__pb2.ListServersRequest.FromString,
+                    response_serializer=atm_dot_rpc_dot_task__service__pb2.ListServersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -346,6 +362,33 @@ class TaskService(object):
             '/taskservice.TaskService/GetStatistics',
             atm_dot_rpc_dot_task__service__pb2.GetStatisticsRequest.SerializeToString,
             atm_dot_rpc_dot_task__service__pb2.GetStatisticsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListServers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskservice.TaskService/ListServers',
+            atm_dot_rpc_dot_task__service__pb2.ListServersRequest.SerializeToString,
+            atm_dot_rpc_dot_task__service__pb2.ListServersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -142,7 +142,23 @@ _TaskServiceGetStatisticsType = typing_extensions.TypeVar(
     ],
 )
 
-class TaskServiceStub(typing.Generic[_TaskServiceCreateTaskType, _TaskServiceGetTaskType, _TaskServiceCancelTaskType, _TaskServiceGetTaskLogsType, _TaskServiceListTasksType, _TaskServiceListWorkersType, _TaskServiceGetStatisticsType]):
+_TaskServiceListServersType = typing_extensions.TypeVar(
+    '_TaskServiceListServersType',
+    grpc.UnaryUnaryMultiCallable[
+        atm.rpc.task_service_pb2.ListServersRequest,
+        atm.rpc.task_service_pb2.ListServersResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        atm.rpc.task_service_pb2.ListServersRequest,
+        atm.rpc.task_service_pb2.ListServersResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        atm.rpc.task_service_pb2.ListServersRequest,
+        atm.rpc.task_service_pb2.ListServersResponse,
+    ],
+)
+
+class TaskServiceStub(typing.Generic[_TaskServiceCreateTaskType, _TaskServiceGetTaskType, _TaskServiceCancelTaskType, _TaskServiceGetTaskLogsType, _TaskServiceListTasksType, _TaskServiceListWorkersType, _TaskServiceGetStatisticsType, _TaskServiceListServersType]):
     @typing.overload
     def __init__(self: TaskServiceStub[
         grpc.UnaryUnaryMultiCallable[
@@ -172,6 +188,10 @@ class TaskServiceStub(typing.Generic[_TaskServiceCreateTaskType, _TaskServiceGet
         grpc.UnaryUnaryMultiCallable[
             atm.rpc.task_service_pb2.GetStatisticsRequest,
             atm.rpc.task_service_pb2.GetStatisticsResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            atm.rpc.task_service_pb2.ListServersRequest,
+            atm.rpc.task_service_pb2.ListServersResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -205,6 +225,10 @@ class TaskServiceStub(typing.Generic[_TaskServiceCreateTaskType, _TaskServiceGet
             atm.rpc.task_service_pb2.GetStatisticsRequest,
             atm.rpc.task_service_pb2.GetStatisticsResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            atm.rpc.task_service_pb2.ListServersRequest,
+            atm.rpc.task_service_pb2.ListServersResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     CreateTask: _TaskServiceCreateTaskType
@@ -222,6 +246,8 @@ class TaskServiceStub(typing.Generic[_TaskServiceCreateTaskType, _TaskServiceGet
     """Added since."""
 
     GetStatistics: _TaskServiceGetStatisticsType
+
+    ListServers: _TaskServiceListServersType
 
 TaskServiceAsyncStub: typing_extensions.TypeAlias = TaskServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -251,6 +277,10 @@ TaskServiceAsyncStub: typing_extensions.TypeAlias = TaskServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         atm.rpc.task_service_pb2.GetStatisticsRequest,
         atm.rpc.task_service_pb2.GetStatisticsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        atm.rpc.task_service_pb2.ListServersRequest,
+        atm.rpc.task_service_pb2.ListServersResponse,
     ],
 ]
 
@@ -305,5 +335,12 @@ class TaskServiceServicer(metaclass=abc.ABCMeta):
         request: atm.rpc.task_service_pb2.GetStatisticsRequest,
         context: _ServicerContext,
     ) -> typing.Union[atm.rpc.task_service_pb2.GetStatisticsResponse, collections.abc.Awaitable[atm.rpc.task_service_pb2.GetStatisticsResponse]]: ...
+
+    @abc.abstractmethod
+    def ListServers(
+        self,
+        request: atm.rpc.task_service_pb2.ListServersRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[atm.rpc.task_service_pb2.ListServersResponse, collections.abc.Awaitable[atm.rpc.task_service_pb2.ListServersResponse]]: ...
 
 def add_TaskServiceServicer_to_server(servicer: TaskServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -13,7 +13,7 @@ from atm.store.database import Database
 BATCH = 500
 #: When a task that got its message is looked at again. A message that is still
 #: queued then is not queued twice: its id is that of the attempt.
-AGAIN = timedelta(seconds=15)
+AGAIN = timedelta(seconds=30)
 
 
 class Relay:

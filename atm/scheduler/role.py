@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from atm.errors import UnavailableError
@@ -22,10 +22,14 @@ class Role(Protocol):
 
 
 class Runner:
-    """Runs each role in a thread of its own, so that a slow one delays no other."""
+    """Runs each role in a thread of its own, so that a slow one delays no other.
 
-    def __init__(self, roles: Sequence[Role]) -> None:
+    No sweep starts while `gate` is False.
+    """
+
+    def __init__(self, roles: Sequence[Role], gate: Callable[[], bool] = lambda: True) -> None:
         self._stopping = threading.Event()
+        self._gate = gate
         self._threads = [
             threading.Thread(
                 target=self._run, args=(role,), name=f"atm-{type(role).__name__.lower()}", daemon=True
@@ -49,6 +53,9 @@ class Runner:
         while more or not self._stopping.wait(role.interval):
             if self._stopping.is_set():
                 return
+            if not self._gate():
+                more = False
+                continue
             try:
                 more = role.run_once()
             except UnavailableError as error:

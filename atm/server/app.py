@@ -9,21 +9,27 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from sqlalchemy.exc import DBAPIError
 
 from atm import logs
 from atm.broker.broker import TaskBroker
+from atm.broker.lease import Lease
 from atm.errors import SettingsError, UnavailableError
 from atm.rpc import task_service_pb2 as pb
 from atm.rpc.task_service_pb2_grpc import add_TaskServiceServicer_to_server
+from atm.scheduler.data_loss import DataLossDetector
+from atm.scheduler.leadership import LEASE_MS, Leadership
+from atm.scheduler.pruner import Pruner
 from atm.scheduler.recovery import MessageRecovery
 from atm.scheduler.relay import Relay
 from atm.scheduler.rescuer import Rescuer
-from atm.scheduler.role import Runner
+from atm.scheduler.role import Role, Runner
 from atm.scheduler.timekeeper import Timekeeper
 from atm.server.interceptor import Translator
+from atm.server.readiness import Readiness
+from atm.server.registry import ServerRegistry
 from atm.server.servicer import Servicer
 from atm.service.dispatch import Dispatcher
 from atm.service.tasks import TaskService
@@ -38,8 +44,8 @@ logger = logging.getLogger(__name__)
 SERVICE = pb.DESCRIPTOR.services_by_name["TaskService"].full_name
 #: More calls than this at a time are RESOURCE_EXHAUSTED, not a queue without end.
 _MAX_CALLS = 4096
-#: Connections beside those of calls: the scheduler's roles.
-_SCHEDULER_CONNECTIONS = 4
+#: Connections beside those of calls: the scheduler's roles, the registry, readiness.
+_SCHEDULER_CONNECTIONS = 8
 #: A client may ping an idle connection this often.
 _MIN_PING_MS = 5_000
 _OPTIONS = [
@@ -50,7 +56,6 @@ _OPTIONS = [
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
 ]
-_SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
 def run(settings: Settings) -> int:
@@ -102,21 +107,19 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
     pool = ThreadPoolExecutor(settings.server_threads, thread_name_prefix="atm-call")
     checker = health.aio.HealthServicer()
     server = _grpc_server(settings, Servicer(service, pool), checker)
-    scheduler = Runner(
-        [
-            Relay(database, dispatcher, settings.sweep_seconds),
-            Rescuer(database, settings.worker_lease_seconds),
-            Timekeeper(database),
-            MessageRecovery(dispatcher),
-        ]
-    )
+    registry = ServerRegistry(database, settings)
+    lease = Lease(broker.client, broker.namespace, registry.instance_id, LEASE_MS)
+    leadership = Leadership(database, lease, registry.instance_id)
+    own_roles = Runner([registry, leadership])
+    scheduler = Runner(_sweeps(settings, database, broker, dispatcher), leadership.leads)
     supervisor = Supervisor(worker_commands(settings))
 
     await server.start()
+    await asyncio.to_thread(registry.start)
+    own_roles.start()
     scheduler.start()
     supervisor.start()
-    await checker.set("", _SERVING)
-    await checker.set(SERVICE, _SERVING)
+    readiness = asyncio.create_task(Readiness(checker, SERVICE, database, broker.client).run())
     logger.info(
         "%s serves on %s, ports %d and %d",
         settings.server_id,
@@ -127,13 +130,33 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
     await stopping.wait()
 
     logger.info("%s stops: it takes no new calls", settings.server_id)
-    # First the word to load balancers, then the calls in flight, then what they used.
+    # First the word to load balancers, then the lead to another server, then
+    # the calls in flight, then what they used.
+    readiness.cancel()
     await checker.enter_graceful_shutdown()
+    await asyncio.to_thread(scheduler.stop)
+    await asyncio.to_thread(own_roles.stop)
+    await asyncio.to_thread(leadership.hand_over)
+    await asyncio.to_thread(registry.drain)
     await server.stop(settings.shutdown_grace_seconds)
     await asyncio.to_thread(supervisor.stop)
-    await asyncio.to_thread(scheduler.stop)
+    await asyncio.to_thread(registry.stop)
     pool.shutdown()
     logger.info("%s has stopped", settings.server_id)
+
+
+def _sweeps(settings: Settings, database: Database, broker: TaskBroker, dispatcher: Dispatcher) -> list[Role]:
+    """What the leader does for all."""
+    sweeps: list[Role] = [
+        Relay(database, dispatcher, settings.sweep_seconds),
+        DataLossDetector(database, broker.client, broker.namespace),
+        Rescuer(database, settings.worker_lease_seconds),
+        Timekeeper(database),
+        MessageRecovery(dispatcher),
+    ]
+    if settings.retention_seconds:
+        sweeps.append(Pruner(database, settings.retention_seconds))
+    return sweeps
 
 
 def _grpc_server(settings: Settings, servicer: Servicer, checker: Any) -> Any:

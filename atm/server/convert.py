@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from atm.models import Task, TaskLog, Worker
+from atm.models import Leader, Server, Task, TaskLog, Worker, WorkerStatus
 from atm.rpc import task_service_pb2 as pb
 from atm.service.tasks import Statistics
 from atm.service.validation import Listing, NewTask
@@ -35,6 +35,8 @@ def new_task(request: pb.CreateTaskRequest) -> NewTask:
         retry_delay_ms=retry.delay_ms if _set(retry, "delay_ms") else None,
         retry_backoff_rate=retry.backoff_rate if _set(retry, "backoff_rate") else None,
         retry_max_delay_ms=retry.max_delay_ms if _set(retry, "max_delay_ms") else None,
+        delay_ms=request.delay_ms,
+        request_id=request.request_id,
     )
 
 
@@ -110,6 +112,25 @@ def worker(row: Worker) -> pb.Worker:
         load=row.load,
         task_types=row.task_types,
         status=row.status,
+        started_at=timestamp(row.started_at),
+        last_heartbeat_at=timestamp(row.last_heartbeat_at),
+        version=row.version,
+    )
+
+
+def server(row: Server, leader: Leader) -> pb.Server:
+    """A server on the wire."""
+    leads = row.instance_id == leader.instance_id
+    return pb.Server(
+        server_id=row.server_id,
+        instance_id=row.instance_id,
+        host=row.host,
+        pid=row.pid,
+        grpc_port=row.grpc_port,
+        worker_port=row.worker_port,
+        status=row.status,
+        leader=leads and row.status != WorkerStatus.LOST,
+        leader_epoch=leader.epoch if leads else 0,
         started_at=timestamp(row.started_at),
         last_heartbeat_at=timestamp(row.last_heartbeat_at),
         version=row.version,

@@ -60,6 +60,11 @@ class Servicer(TaskServiceServicer):
         found = await self._in_thread(self._service.workers)
         return pb.ListWorkersResponse(workers=[convert.worker(worker) for worker in found])
 
+    async def ListServers(self, request: pb.ListServersRequest, context: Any) -> pb.ListServersResponse:
+        """Every server, and which one leads."""
+        found, leader = await self._in_thread(self._service.servers)
+        return pb.ListServersResponse(servers=[convert.server(server, leader) for server in found])
+
     async def GetStatistics(self, request: pb.GetStatisticsRequest, context: Any) -> pb.GetStatisticsResponse:
         """Counts."""
         return convert.statistics(await self._in_thread(self._service.statistics))

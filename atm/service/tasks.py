@@ -10,13 +10,27 @@ from typing import TypeVar
 
 import uuid_utils
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
 
-from atm.errors import PreconditionError, TaskNotFoundError
-from atm.models import FINAL, LogType, Reason, Status, Task, TaskConfig, TaskLog, Worker, WorkerStatus, now
+from atm.errors import PreconditionError, RequestReusedError, TaskNotFoundError, UnavailableError
+from atm.models import (
+    FINAL,
+    Leader,
+    LogType,
+    Reason,
+    Server,
+    Status,
+    Task,
+    TaskConfig,
+    TaskLog,
+    Worker,
+    WorkerStatus,
+    now,
+)
 from atm.service import validation
 from atm.service.dispatch import Dispatcher
 from atm.service.validation import Listing, NewTask
-from atm.store import logs, tasks, workers
+from atm.store import logs, servers, tasks, workers
 from atm.store.database import Database
 from atm.store.tasks import Dispatch, Filter, Move
 from atm.store.types import TypeCache
@@ -73,11 +87,31 @@ class TaskService:
     # -- tasks --------------------------------------------------------------
 
     def create(self, new: NewTask) -> Task:
-        """Accepts a task: when this returns, the task and its first log row are committed."""
+        """Accepts a task: when this returns, the task and its first log row are committed.
+
+        A request id that was used before gives the task that it made.
+        """
         validation.check_new_task(new)
         task = _task_of(new, self._config_of(new.task_type), now(), self._relay_grace)
-        self._database.write(lambda connection: tasks.insert_task(connection, task))
-        self._dispatcher.send([Dispatch(task.task_id, 1, task.priority)])
+        try:
+            self._database.write(lambda connection: tasks.insert_task(connection, task))
+        except IntegrityError:
+            # Ids of tasks are never the same: it is the request's.
+            return self._task_of_request(new)
+        if not new.delay_ms:
+            self._dispatcher.send([Dispatch(task.task_id, 1, task.priority)])
+        return task
+
+    def _task_of_request(self, new: NewTask) -> Task:
+        task = self._database.read(lambda connection: tasks.of_request(connection, new.request_id))
+        if task is None:
+            # It was deleted in between.
+            raise UnavailableError("the request's first task is just being deleted", retry_after=1.0)
+        if task.request_digest != new.digest():
+            raise RequestReusedError(
+                f"the request id {new.request_id!r} was used before, for another task: {task.task_id}",
+                metadata={"task_id": task.task_id, "request_id": new.request_id},
+            )
         return task
 
     def get(self, task_id: str) -> Task:
@@ -133,6 +167,17 @@ class TaskService:
                 worker.status = WorkerStatus.LOST
         return list(found)
 
+    def servers(self) -> tuple[list[Server], Leader]:
+        """Every server that has not left, LOST where its heartbeats stopped; and who leads."""
+        heard_since = now() - self._worker_lease
+        found, leader = self._database.read(
+            lambda connection: (servers.all_servers(connection), servers.leader(connection))
+        )
+        for server in found:
+            if server.last_heartbeat_at < heard_since:
+                server.status = WorkerStatus.LOST
+        return list(found), leader
+
     def statistics(self) -> Statistics:
         """Counts of tasks and of the workers that live."""
         by_status, by_type = self._database.read(
@@ -165,6 +210,7 @@ class TaskService:
 
 
 def _task_of(new: NewTask, config: TaskConfig, created_at: datetime, relay_grace: timedelta) -> Task:
+    due_at = created_at + timedelta(milliseconds=new.delay_ms)
     return Task(
         task_id=str(uuid_utils.uuid7()),
         task_type=new.task_type,
@@ -178,8 +224,11 @@ def _task_of(new: NewTask, config: TaskConfig, created_at: datetime, relay_grace
         retry_backoff_rate=_chosen(new.retry_backoff_rate, config.retry_backoff_rate),
         retry_max_delay_ms=_chosen(new.retry_max_delay_ms, config.retry_max_delay_ms),
         created_at=created_at,
-        due_at=created_at,
-        dispatch_at=created_at + relay_grace,
+        due_at=due_at,
+        # What waits is sent by the relay; what does not is sent now, and looked after by the relay.
+        dispatch_at=due_at if new.delay_ms else created_at + relay_grace,
+        request_id=new.request_id or None,
+        request_digest=new.digest() if new.request_id else "",
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 
 from atm.errors import FieldViolation, InvalidArgumentError, TaskNotFoundError
-from atm.models import ACTOR_LENGTH, TASK_TYPE_LENGTH, Status
+from atm.models import ACTOR_LENGTH, REQUEST_ID_LENGTH, TASK_TYPE_LENGTH, Status
 from atm.retrying import MAX_DELAY_MS, STRATEGIES
 
 #: Names and values of a payload together, in bytes of UTF-8. What is larger
@@ -18,6 +20,8 @@ MAX_PAYLOAD_KEY_LENGTH = 255
 MAX_RETRIES = 1000
 #: 30 days.
 MAX_TIMEOUT_MS = 30 * 24 * 3600 * 1000
+#: 366 days.
+MAX_START_DELAY_MS = 366 * 24 * 3600 * 1000
 DEFAULT_PAGE_SIZE = 20
 MAX_PAGE_SIZE = 500
 
@@ -37,6 +41,15 @@ class NewTask:
     retry_delay_ms: int | None = None
     retry_backoff_rate: float | None = None
     retry_max_delay_ms: int | None = None
+    delay_ms: int = 0
+    # Not part of what is asked for: the name of the asking.
+    request_id: str = ""
+
+    def digest(self) -> str:
+        """The same for requests that ask for the same."""
+        asked = {**asdict(self), "payload": dict(self.payload)}
+        del asked["request_id"]
+        return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -84,6 +97,9 @@ def check_new_task(new: NewTask) -> None:
     wrong.within(new.retry_delay_ms, 0, MAX_DELAY_MS, "retry.delay_ms", " ms")
     wrong.within(new.retry_backoff_rate, 1, 100, "retry.backoff_rate")
     wrong.within(new.retry_max_delay_ms, 0, MAX_DELAY_MS, "retry.max_delay_ms", " ms")
+    wrong.within(new.delay_ms, 0, MAX_START_DELAY_MS, "delay_ms", " ms")
+    if new.request_id:
+        _check_name(wrong, "request_id", new.request_id, REQUEST_ID_LENGTH)
     wrong.raise_if_any()
 
 
@@ -126,15 +142,16 @@ def check_actor(requested_by: str) -> None:
 
 
 def _check_task_type(wrong: _Violations, task_type: str) -> None:
-    if not task_type:
-        wrong.require(False, "task_type", "is required")
-    elif len(task_type) > TASK_TYPE_LENGTH:
-        wrong.require(
-            False, "task_type", f"must be at most {TASK_TYPE_LENGTH} characters, not {len(task_type)}"
-        )
+    wrong.require(bool(task_type), "task_type", "is required")
+    _check_name(wrong, "task_type", task_type, TASK_TYPE_LENGTH)
+
+
+def _check_name(wrong: _Violations, field_name: str, name: str, longest: int) -> None:
+    if len(name) > longest:
+        wrong.require(False, field_name, f"must be at most {longest} characters, not {len(name)}")
     else:
-        plain = task_type.isprintable() and not any(char.isspace() for char in task_type)
-        wrong.require(plain, "task_type", "must not hold spaces or control characters")
+        plain = name.isprintable() and not any(char.isspace() for char in name)
+        wrong.require(plain, field_name, "must not hold spaces or control characters")
 
 
 def _check_payload(wrong: _Violations, payload: Mapping[str, str]) -> None:

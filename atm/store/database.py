@@ -24,6 +24,10 @@ _SQLITE_BUSY_MS = 10_000
 #: MySQL closes idle connections after 8 hours; many a proxy after less.
 _RECYCLE_SECONDS = 280
 _CONNECT_SECONDS = 5
+#: A server that is frozen, or a network that swallows packets, must not hold a thread for ever.
+_ANSWER_SECONDS = 30
+#: Shorter, so that the server gives up first, and says why.
+_LOCK_WAIT_SECONDS = 10
 _READ_ONLY = "atm_read_only"
 
 
@@ -95,7 +99,13 @@ def _engine(url: URL, pool_size: int) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    connect_args = {} if "connect_timeout" in url.query else {"connect_timeout": _CONNECT_SECONDS}
+    defaults = {
+        "connect_timeout": _CONNECT_SECONDS,
+        "read_timeout": _ANSWER_SECONDS,
+        "write_timeout": _ANSWER_SECONDS,
+        "init_command": f"SET SESSION innodb_lock_wait_timeout={_LOCK_WAIT_SECONDS}",
+    }
+    connect_args = {name: value for name, value in defaults.items() if name not in url.query}
     return create_engine(
         url,
         pool_size=pool_size,

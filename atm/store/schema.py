@@ -17,7 +17,7 @@ from atm.store.database import Database
 
 _FOLDER = Path(__file__).parent / "migrations"
 #: Servers that start together upgrade one after the other; each waits this long for its turn.
-_LOCK_SECONDS = 60
+_LOCK_SECONDS = 25
 
 
 def _config() -> Config:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import and_, func, insert, select, update
+from sqlalchemy import and_, delete, func, insert, select, update
 from sqlalchemy.engine import Connection, RowMapping
 
 from atm.models import TRANSITIONS, LogType, Status, Task, TaskLog
@@ -198,6 +198,39 @@ def postpone_dispatch(
     """Lets the relay look at these again only after `wait`, if they are still PENDING then."""
     pending = and_(TASK.c.task_id.in_(task_ids), TASK.c.status == Status.PENDING)
     connection.execute(update(TASK).where(pending).values(dispatch_at=now + wait))
+
+
+def dispatch_again(connection: Connection, now: datetime, after: str, limit: int) -> str | None:
+    """Puts up to `limit` PENDING tasks that are due up for the relay, in the order of their ids.
+
+    `after` is the last id of the call before. Returns the last one of this
+    call, None when there are no more.
+    """
+    waits = and_(TASK.c.status == Status.PENDING, TASK.c.due_at <= now, TASK.c.task_id > after)
+    query = select(TASK.c.task_id).where(waits).order_by(TASK.c.task_id).limit(limit)
+    ids = list(connection.execute(query).scalars())
+    if ids:
+        pending = and_(TASK.c.task_id.in_(ids), TASK.c.status == Status.PENDING)
+        connection.execute(update(TASK).where(pending).values(dispatch_at=now))
+    return ids[-1] if len(ids) == limit else None
+
+
+def prune(connection: Connection, before: datetime, limit: int) -> int:
+    """Deletes up to `limit` tasks that ended before this moment, and their logs; how many they were."""
+    query = (
+        select(TASK.c.task_id).where(TASK.c.completed_at < before).order_by(TASK.c.completed_at).limit(limit)
+    )
+    ids = list(connection.execute(query).scalars())
+    if ids:
+        connection.execute(delete(logs.LOG).where(logs.LOG.c.task_id.in_(ids)))
+        connection.execute(delete(TASK).where(TASK.c.task_id.in_(ids)))
+    return len(ids)
+
+
+def of_request(connection: Connection, request_id: str) -> Task | None:
+    """The task that a request has made, or None."""
+    row = connection.execute(select(TASK).where(TASK.c.request_id == request_id)).mappings().first()
+    return None if row is None else _task(row)
 
 
 def held_by(connection: Connection, worker_id: str, limit: int) -> list[Task]:

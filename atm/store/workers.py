@@ -26,6 +26,12 @@ def beat(connection: Connection, worker_id: str, load: int, status: WorkerStatus
     )
 
 
+def touch(connection: Connection, worker_id: str, now: datetime) -> None:
+    """Records a sign of life and nothing else."""
+    mine = WORKER.c.worker_id == worker_id
+    connection.execute(update(WORKER).where(mine).values(last_heartbeat_at=now))
+
+
 def remove(connection: Connection, worker_id: str, unheard_since: datetime | None = None) -> bool:
     """Takes a worker out; with `unheard_since` only if it gave no sign of life since."""
     clauses = [WORKER.c.worker_id == worker_id]

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 from atm.errors import UnavailableError
 from atm.models import Status, Worker, WorkerStatus, now
 from atm.service.attempts import Attempts
+from atm.service.outcomes import WorkerLost
 from atm.store import tasks, workers
 from atm.store.database import Database
 from atm.worker.interruption import Kind
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 #: How long a line of a handler waits for others before it is stored.
 FLUSH_SECONDS = 0.2
+#: The most attempts that are looked at for whether they run.
+_LOOK = 2000
 
 
 class Reporter:
@@ -39,6 +42,7 @@ class Reporter:
         self._worker = worker
         self._heartbeat_seconds = heartbeat_seconds
         self._beat_at = time.monotonic() + heartbeat_seconds
+        self._untracked: set[tuple[str, int]] = set()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="atm-reporter", daemon=True)
 
@@ -104,6 +108,24 @@ class Reporter:
         states = self._database.write(work)
         for attempt in running:
             self._obey(attempt, states.get(attempt.task.task_id))
+        self._end_untracked()
+
+    def _end_untracked(self) -> None:
+        """Ends attempts that SQL says run here, and that do not.
+
+        That happens when the answer to a claim was lost with its connection,
+        or an end could not be stored. Two looks in a row keep those out that
+        are just being claimed or ended.
+        """
+        held = self._database.read(
+            lambda connection: tasks.held_by(connection, self._worker.worker_id, _LOOK)
+        )
+        ours = {(attempt.task.task_id, attempt.task.attempt) for attempt in self._running.all()}
+        untracked = {(task.task_id, task.attempt) for task in held} - ours
+        for task_id, attempt in untracked & self._untracked:
+            status = self._attempts.finish(task_id, attempt, WorkerLost("its worker lost track of it"))
+            logger.warning("task %s, attempt %d, runs nowhere: %s", task_id, attempt, status)
+        self._untracked = untracked
 
     def _obey(self, attempt: RunningAttempt, state: tasks.State | None) -> None:
         """What Redis did not tell: that the task is cancelled, or no longer this attempt's."""

@@ -28,6 +28,7 @@ from atm.worker.executors.coroutine import CoroutineExecutor
 from atm.worker.executors.process import ProcessExecutor
 from atm.worker.executors.thread import ThreadExecutor
 from atm.worker.handlers import Registry
+from atm.worker.heartbeat import fork_heartbeat
 from atm.worker.interruption import Kind
 from atm.worker.reporter import Reporter
 from atm.worker.running import RunningAttempts
@@ -69,6 +70,7 @@ class WorkerRuntime:
         # Alembic, which it imports, speaks when it is imported: after the log is set up.
         from atm.store import schema
 
+        fork_heartbeat(self.settings, self.worker_id)
         threads = worker.worker_threads
         # A connection for each thread, one for the watcher and one for the reporter.
         self._database = Database(self.settings.sql_url, pool_size=threads + 2)
@@ -100,6 +102,7 @@ class WorkerRuntime:
     def drain(self, broker: TaskBroker) -> None:
         """Takes no more tasks. What runs may go on for the drain time, and is handed back then."""
         broker.dispenser.stop()
+        broker.give_back()
         self._reporter.drain()
         threading.Thread(target=self._hand_back, name="atm-drain", daemon=True).start()
 

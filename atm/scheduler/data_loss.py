@@ -1,0 +1,62 @@
+"""Notices that Redis lost what it held, and has every task that waits queued again."""
+
+from __future__ import annotations
+
+import logging
+
+import redis
+
+from atm.broker import keys
+from atm.models import now
+from atm.store import tasks
+from atm.store.database import Database
+
+logger = logging.getLogger(__name__)
+
+#: How many tasks are put up for the relay in one statement.
+BATCH = 5000
+
+
+class DataLossDetector:
+    """Redis restarted, flushed, or another one after a failover → everything due is queued again.
+
+    A message that is still there is not queued twice, so a false alarm costs
+    some work and no more.
+    """
+
+    interval = 0.5
+
+    def __init__(self, database: Database, client: redis.Redis, prefix: str) -> None:
+        self._database = database
+        self._client = client
+        self._marker = keys.marker(prefix)
+        self._run_id = ""
+        self._behind: str | None = None
+
+    def run_once(self) -> bool:
+        """Looks at Redis; True while there are more tasks to put up."""
+        if self._behind is None and not self._lost():
+            return False
+        if self._behind is None:
+            self._behind = ""
+        after = self._behind
+        last = self._database.write(lambda connection: tasks.dispatch_again(connection, now(), after, BATCH))
+        self._behind = last
+        return last is not None
+
+    def _lost(self) -> bool:
+        try:
+            run_id = str(self._client.info("server")["run_id"])
+            # True when the key was not there.
+            was_missing = bool(self._client.set(self._marker, run_id, nx=True))
+        except redis.RedisError:
+            return False
+        first_look = not self._run_id
+        restarted = not first_look and run_id != self._run_id
+        self._run_id = run_id
+        if was_missing or restarted:
+            what = "was restarted" if restarted else "is empty"
+            # On the first day of an installation it is.
+            level = logging.INFO if first_look else logging.WARNING
+            logger.log(level, "Redis %s: tasks that wait are queued again", what)
+        return was_missing or restarted

@@ -1,0 +1,87 @@
+"""Which server runs the sweeps: the one that holds the lease in Redis."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import redis
+
+from atm.broker.lease import Lease
+from atm.errors import UnavailableError
+from atm.models import now
+from atm.store import servers
+from atm.store.database import Database
+
+logger = logging.getLogger(__name__)
+
+#: A leader that is killed or frozen is replaced within this and RENEW_SECONDS.
+LEASE_MS = 2000
+RENEW_SECONDS = 0.5
+#: The holder stops this much before Redis lets another have the lease: clocks drift.
+_MARGIN_SECONDS = 0.2
+
+
+class Leadership:
+    """Takes the lead when nobody has it, keeps it while it can, and knows whether it has it.
+
+    Each time that it is taken, an epoch in SQL grows: who leads, and since
+    when, can be read there. Without Redis the last leader goes on, if SQL says
+    that nobody has followed it. Two leaders at a time would do no harm: every
+    sweep is a compare-and-set.
+    """
+
+    interval = RENEW_SECONDS
+
+    def __init__(self, database: Database, lease: Lease, instance_id: str) -> None:
+        self._database = database
+        self._lease = lease
+        self._instance_id = instance_id
+        self._leads_until = float("-inf")
+        self._epoch = 0
+
+    def leads(self) -> bool:
+        """Whether this server leads at this moment."""
+        return time.monotonic() < self._leads_until
+
+    def run_once(self) -> bool:
+        """Takes or renews the lease. Raises UnavailableError without SQL, which the leader needs."""
+        asked_at = time.monotonic()
+        try:
+            held = self._lease.hold()
+        except redis.RedisError:
+            held = self._was_leader_last()
+        if not held:
+            if self._epoch:
+                logger.warning("another server leads now")
+            self._epoch = 0
+            self._leads_until = float("-inf")
+            return False
+        if not self._epoch:
+            self._epoch = self._take_lead()
+        self._leads_until = asked_at + LEASE_MS / 1000 - _MARGIN_SECONDS
+        return False
+
+    def _was_leader_last(self) -> bool:
+        if not self._epoch:
+            return False
+        last = self._database.read(servers.leader)
+        return last.epoch == self._epoch and last.instance_id == self._instance_id
+
+    def _take_lead(self) -> int:
+        epoch = self._database.write(
+            lambda connection: servers.take_lead(connection, self._instance_id, now())
+        )
+        logger.info("%s leads the servers (epoch %d)", self._instance_id, epoch)
+        return epoch
+
+    def hand_over(self) -> None:
+        """Gives the lead up: another server has it within RENEW_SECONDS."""
+        self._leads_until = float("-inf")
+        if not self._epoch:
+            return
+        self._epoch = 0
+        try:
+            self._lease.release()
+        except (redis.RedisError, UnavailableError) as error:
+            logger.warning("the lead cannot be handed over (%s); it expires", error)

@@ -1,0 +1,28 @@
+"""Deletes tasks that ended long ago, and their histories."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from atm.models import now
+from atm.store import tasks
+from atm.store.database import Database
+
+#: Small, so that nobody waits for a lock: one transaction takes milliseconds.
+CHUNK = 200
+
+
+class Pruner:
+    """Finished for longer than the retention → gone."""
+
+    interval = 5.0
+
+    def __init__(self, database: Database, retention_seconds: float) -> None:
+        self._database = database
+        self._retention = timedelta(seconds=retention_seconds)
+
+    def run_once(self) -> bool:
+        """Deletes one chunk; True when there may be more."""
+        before = now() - self._retention
+        deleted = self._database.write(lambda connection: tasks.prune(connection, before, CHUNK))
+        return deleted == CHUNK

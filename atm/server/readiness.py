@@ -1,0 +1,67 @@
+"""Whether calls can be answered, for the health service.
+
+"" says that the process lives, `taskservice.TaskService` that it can answer
+calls (it needs SQL), "sql" and "redis" what it can reach. Without Redis calls
+are answered, and tasks wait in SQL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import redis
+from grpc_health.v1 import health_pb2
+from sqlalchemy import text
+
+from atm.errors import UnavailableError
+from atm.store.database import Database
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+_STATUS = health_pb2.HealthCheckResponse
+
+
+class Readiness:
+    """Looks once a second, and tells the health service what has changed."""
+
+    def __init__(self, checker: Any, service: str, database: Database, client: redis.Redis) -> None:
+        self._checker = checker
+        self._service = service
+        self._database = database
+        self._client = client
+        self._known: dict[str, bool] = {}
+
+    async def run(self) -> None:
+        """Looks until it is cancelled."""
+        await self._checker.set("", _STATUS.SERVING)
+        while True:
+            sql, reachable = await asyncio.gather(
+                asyncio.to_thread(self._sql_answers), asyncio.to_thread(self._redis_answers)
+            )
+            for name, serving in ((self._service, sql), ("sql", sql), ("redis", reachable)):
+                await self._tell(name, serving)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _tell(self, name: str, serving: bool) -> None:
+        if self._known.get(name) == serving:
+            return
+        if name in self._known:
+            logger.warning("%s is %s", name, "serving again" if serving else "not serving")
+        self._known[name] = serving
+        await self._checker.set(name, _STATUS.SERVING if serving else _STATUS.NOT_SERVING)
+
+    def _sql_answers(self) -> bool:
+        try:
+            self._database.read(lambda connection: connection.execute(text("SELECT 1")))
+        except UnavailableError:
+            return False
+        return True
+
+    def _redis_answers(self) -> bool:
+        try:
+            return bool(self._client.ping())
+        except redis.RedisError:
+            return False

@@ -1,0 +1,79 @@
+"""This server in the registry of servers: there, alive, stopping, gone."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+from datetime import timedelta
+
+from sqlalchemy.engine import Connection
+
+from atm._version import __version__
+from atm.errors import UnavailableError
+from atm.models import Server, WorkerStatus, now
+from atm.settings import Settings
+from atm.store import servers
+from atm.store.database import Database
+
+logger = logging.getLogger(__name__)
+
+#: A server that is silent for this long is taken out: it can still be seen as LOST before.
+FORGET = timedelta(seconds=60)
+
+
+class ServerRegistry:
+    """The sign of life of one server."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self.interval = settings.heartbeat_seconds
+        self._database = database
+        host, at = socket.gethostname(), now()
+        self._row = Server(
+            instance_id=f"{settings.server_id}@{host[:40]}-{os.getpid()}-{secrets.token_hex(3)}",
+            server_id=settings.server_id,
+            host=host[:255],
+            pid=os.getpid(),
+            grpc_port=settings.grpc_port,
+            worker_port=settings.worker_port,
+            version=__version__,
+            started_at=at,
+            last_heartbeat_at=at,
+        )
+
+    @property
+    def instance_id(self) -> str:
+        """This server and no other, ever."""
+        return self._row.instance_id
+
+    def start(self) -> None:
+        """Adds the server. Raises UnavailableError."""
+        self._database.write(lambda connection: servers.register(connection, self._row))
+
+    def run_once(self) -> bool:
+        """Says that the server lives, and forgets those that have not for long."""
+
+        def work(connection: Connection) -> None:
+            at = self._row.last_heartbeat_at = now()
+            if not servers.beat(connection, self.instance_id, WorkerStatus(self._row.status), at):
+                servers.register(connection, self._row)
+            servers.remove_unheard(connection, at - FORGET)
+
+        self._database.write(work)
+        return False
+
+    def drain(self) -> None:
+        """The server stops. What cannot be said is missed later."""
+        self._row.status = WorkerStatus.DRAINING
+        try:
+            self.run_once()
+        except UnavailableError as error:
+            logger.warning("the registry cannot be told that this server stops: %s", error)
+
+    def stop(self) -> None:
+        """Takes the server out."""
+        try:
+            self._database.write(lambda connection: servers.remove(connection, self.instance_id))
+        except UnavailableError as error:
+            logger.warning("the server stays in the registry until it is missed: %s", error)

@@ -1,0 +1,57 @@
+"""Statements on `server` and `leader`: which servers there are, and which one leads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.engine import Connection
+
+from atm.models import Leader, Server, WorkerStatus
+
+SERVER = Server.__table__  # type: ignore[attr-defined]
+LEADER = Leader.__table__  # type: ignore[attr-defined]
+#: The one row of `leader`.
+_NAME = "scheduler"
+
+
+def register(connection: Connection, server: Server) -> None:
+    """Adds a server that has just started."""
+    connection.execute(insert(SERVER), server.model_dump())
+
+
+def beat(connection: Connection, instance_id: str, status: WorkerStatus, now: datetime) -> bool:
+    """Records a sign of life; False when the server is not in the registry any more."""
+    values = {"status": status, "last_heartbeat_at": now}
+    mine = SERVER.c.instance_id == instance_id
+    return connection.execute(update(SERVER).where(mine).values(values)).rowcount == 1
+
+
+def remove(connection: Connection, instance_id: str) -> None:
+    """Takes a server out."""
+    connection.execute(delete(SERVER).where(SERVER.c.instance_id == instance_id))
+
+
+def remove_unheard(connection: Connection, since: datetime) -> int:
+    """Takes those out that gave no sign of life since this moment; how many they were."""
+    return connection.execute(delete(SERVER).where(SERVER.c.last_heartbeat_at < since)).rowcount
+
+
+def all_servers(connection: Connection) -> Sequence[Server]:
+    """Every server, by its id."""
+    rows = connection.execute(select(SERVER).order_by(SERVER.c.server_id, SERVER.c.started_at)).mappings()
+    return [Server(**row) for row in rows]
+
+
+def leader(connection: Connection) -> Leader:
+    """Who took the lead last."""
+    row = connection.execute(select(LEADER).where(LEADER.c.name == _NAME)).mappings().one()
+    return Leader(**row)
+
+
+def take_lead(connection: Connection, instance_id: str, now: datetime) -> int:
+    """Makes a server the leader; the new epoch, greater than every one before."""
+    values = {"epoch": LEADER.c.epoch + 1, "instance_id": instance_id, "acquired_at": now}
+    connection.execute(update(LEADER).where(LEADER.c.name == _NAME).values(values))
+    return leader(connection).epoch
