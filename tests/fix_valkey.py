@@ -20,10 +20,14 @@ def valkey_version() -> str:
 
 
 class Valkey:
-    """A server that a test can stop and start again; what it held is gone then."""
+    """A server that a test can stop and start again.
 
-    def __init__(self, folder: Path) -> None:
+    What it held is gone then, unless it is `durable`.
+    """
+
+    def __init__(self, folder: Path, durable: bool = False) -> None:
         self.port = free_port()
+        self._durable = durable
         self.address = f"127.0.0.1:{self.port}"
         self.url = f"redis://{self.address}/0"
         self._folder = folder
@@ -35,6 +39,7 @@ class Valkey:
             [
                 *(get_binary_path(), "--port", str(self.port), "--bind", "127.0.0.1"),
                 *("--dir", str(self._folder), "--save", "", "--loglevel", "warning"),
+                *("--appendonly", "yes" if self._durable else "no", "--appendfsync", "always"),
             ],
             stdout=subprocess.DEVNULL,
         )

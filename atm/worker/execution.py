@@ -13,7 +13,7 @@ from atm.models import Reason, Status
 from atm.service.attempts import Attempts, Report
 from atm.service.outcomes import Failed, Outcome, Succeeded, TimedOut
 from atm.worker.executors import Executor
-from atm.worker.executors.process import ChildError
+from atm.worker.executors.process import ChildDiedError, ChildError
 from atm.worker.handlers import HandlerSpec, Registry
 from atm.worker.interruption import Stopped
 from atm.worker.payloads import PayloadError, ResultError, bind, encode_result
@@ -145,6 +145,8 @@ def _no_function(_context: Any, _payload: Any) -> None:
 
 
 def _failure(error: BaseException) -> Failed:
+    if isinstance(error, ChildDiedError):
+        return Failed(Reason.WORKER_LOST, str(error))
     retryable = not isinstance(error, NonRetryableError)
     if isinstance(error, ChildError):
         return Failed(Reason.HANDLER_ERROR, error.description, error.traceback, retryable)

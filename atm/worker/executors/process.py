@@ -34,6 +34,10 @@ class NonRetryableChildError(ChildError, NonRetryableError):
     """The same, for an error that forbids a retry."""
 
 
+class ChildDiedError(Exception):
+    """The process ended without an answer: the handler exited, crashed or was killed."""
+
+
 class _ProcessHandle:
     def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket) -> None:
         self._process = process
@@ -115,7 +119,7 @@ class ProcessExecutor:
         if handle.killed:
             raise Stopped("its process was killed")
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        raise RuntimeError(f"the handler's process died: {how}")
+        raise ChildDiedError(f"the handler's process died: {how}")
 
     def close(self) -> None:
         """Nothing to close."""

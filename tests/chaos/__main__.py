@@ -1,0 +1,87 @@
+"""`python -m chaos --minutes 30 --seed 7 --database mariadb`: faults at random under load, and a table.
+
+Run from `tests/` (`nox -s chaos -- --minutes 30` does). The exit code is 1 when
+anything was lost, doubled, or told wrongly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from chaos.checker import check, doubled_requests, unfinished
+from chaos.faults import CANCELLED_BY_FAULTS, Fault, faults_for
+from chaos.installation import Installation, Journal
+from chaos.load import Load
+from chaos.recovery import recoveries
+from chaos.report import Injection, table
+
+_DRAIN_SECONDS = 180.0
+_REST_SECONDS = 1.0
+
+
+def main() -> int:
+    """Runs it; the exit code."""
+    options = _options()
+    faults = [fault for fault in faults_for(options.database) if options.fault in ("", fault.__name__)]
+    with tempfile.TemporaryDirectory(prefix="atm-chaos-") as folder:
+        installation = Installation(Path(folder), options.database, server_count=3, worker_count=3)
+        try:
+            installation.start()
+            return _run(installation, faults, options)
+        finally:
+            installation.stop()
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="chaos")
+    parser.add_argument("--minutes", type=float, default=2.0, help="how long faults are injected")
+    parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same order of faults")
+    parser.add_argument("--database", choices=["mariadb", "sqlite"], default="mariadb")
+    parser.add_argument("--rate", type=float, default=40.0, help="tasks per second")
+    parser.add_argument("--fault", default="", help="only this one")
+    parser.add_argument("--times", type=int, default=0, help="this many injections, however long they take")
+    return parser.parse_args()
+
+
+def _run(installation: Installation, faults: list[Fault], options: argparse.Namespace) -> int:
+    rng = random.Random(options.seed)
+    load = Load(installation, options.seed, rate=options.rate)
+    load.start()
+    injections: list[Injection] = []
+    end = time.monotonic() + options.minutes * 60
+    order: list[Fault] = []
+    while len(injections) < options.times if options.times else time.monotonic() < end:
+        # Each fault once, in an order of chance, then again.
+        order = order or rng.sample(faults, len(faults))
+        injections.append(_inject(installation, load, order.pop(), rng))
+        print(injections[-1].line(), flush=True)
+        time.sleep(_REST_SECONDS)
+    accepted = load.stop()
+    began = time.monotonic()
+    while unfinished(installation.database) and time.monotonic() - began < _DRAIN_SECONDS:
+        time.sleep(0.2)
+    journal = Journal(installation.folder).entries()
+    cancelled = accepted.cancelled | CANCELLED_BY_FAULTS
+    problems = check(installation.database, accepted.tasks, cancelled, journal)
+    problems += doubled_requests(accepted.requests)
+    print("\n" + table(injections, accepted, problems, recoveries(journal, injections)))
+    for problem in problems[:50]:
+        print(f"WRONG: {problem}")
+    return 1 if problems else 0
+
+
+def _inject(installation: Installation, load: Load, fault: Fault, rng: random.Random) -> Injection:
+    before = len(load.accepted.tasks)
+    at = time.time_ns()
+    fault(installation, rng)
+    took = installation.probe(120)
+    return Injection(fault.__name__, at, time.time_ns(), took, len(load.accepted.tasks) - before)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
