@@ -22,7 +22,7 @@ class Injection:
     def line(self) -> str:
         """For whoever watches."""
         took = (self.ended_at - self.at) / 1e9
-        return f"{self.fault:28} {took:6.1f} s in all; well after {self.well_after:5.1f} s; {self.accepted} accepted"
+        return f"{self.fault:28} {took:6.1f} s; well after {self.well_after:5.1f} s; {self.accepted} accepted"
 
 
 def table(
@@ -32,8 +32,8 @@ def table(
     recoveries: Mapping[str, Sequence[float]],
 ) -> str:
     """Markdown: a row for each fault, then the sums."""
-    head = "| fault | times | accepted meanwhile | well again p50 / max | interrupted attempts | run again p50 / p99 |"
-    lines = [head, "|---|---|---|---|---|---|"]
+    columns = ("fault", "times", "accepted", "well again p50 / max", "interrupted", "run again p50 / p99")
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for fault in sorted({injection.fault for injection in injections}):
         of_fault = [injection for injection in injections if injection.fault == fault]
         well = sorted(injection.well_after for injection in of_fault)
@@ -44,11 +44,9 @@ def table(
         )
     lost = sum("is not there" in problem or "is still" in problem for problem in problems)
     doubled = sum("final rows" in problem or "twice" in problem or "made" in problem for problem in problems)
-    lines += [
-        "",
-        f"{len(injections)} faults; {len(accepted.tasks)} tasks accepted, {accepted.refused} refused; "
-        f"lost {lost}, doubled {doubled}, wrong in any way {len(problems)}.",
-    ]
+    totals = f"{len(accepted.tasks)} tasks accepted, {accepted.refused} refused"
+    found = f"lost {lost}, doubled {doubled}, wrong in any way {len(problems)}"
+    lines += ["", f"{len(injections)} faults; {totals}; {found}."]
     return "\n".join(lines)
 
 
