@@ -14,12 +14,11 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def _task(status: Status = Status.SUCCESS, attempt: int = 1, **values: object) -> Task:
-    fields = {
-        "task_id": "t1", "task_type": "chaos_quick", "status": status, "priority": 0, "payload": {}, "max_retry": 3,
-        "timeout_ms": 0, "retry_strategy": "FIXED", "retry_delay_ms": 0, "retry_backoff_rate": 1.0,
-        "retry_max_delay_ms": 0, "created_at": AT, "due_at": AT, "completed_at": AT, "attempt": attempt,
-        "result": {"attempt": str(attempt)},
-    }  # fmt: skip
+    policy = {"max_retry": 3, "timeout_ms": 0, "retry_strategy": "FIXED", "retry_delay_ms": 0}
+    policy |= {"retry_backoff_rate": 1.0, "retry_max_delay_ms": 0}
+    fields = {"task_id": "t1", "task_type": "chaos_quick", "status": status, "priority": 0, "payload": {}}
+    fields |= {"created_at": AT, "due_at": AT, "completed_at": AT, "attempt": attempt}
+    fields |= {"result": {"attempt": str(attempt)}, **policy}
     return Task(**(fields | values))
 
 

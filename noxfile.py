@@ -1,0 +1,91 @@
+"""The project's sessions: `nox -l` lists them, `nox -s NAME -- ARGUMENTS` runs one."""
+
+from __future__ import annotations
+
+import filecmp
+from pathlib import Path
+
+import nox
+
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.reuse_existing_virtualenvs = True
+
+PROTO = "proto/task_service.proto"
+GENERATED = (
+    "task_service_pb2.py",
+    "task_service_pb2.pyi",
+    "task_service_pb2_grpc.py",
+    "task_service_pb2_grpc.pyi",
+)
+#: The oldest generator that is supported: a stub refuses a grpcio older than what made it.
+GENERATORS = ("grpcio-tools==1.76.0", "mypy-protobuf==3.7.0")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Installs ATM and walks through its eight cases, on a server that is started for it."""
+    session.install(".")
+    session.run("atm", "demo", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Every test but the fault suite. Arguments go to pytest."""
+    session.install("-e", ".[dev]")
+    session.run("pytest", "-m", "not chaos", *session.posargs)
+
+
+@nox.session
+def chaos(session: nox.Session) -> None:
+    """The fault suite: short without arguments; `-- --minutes 30 --seed 7` runs long, at random."""
+    session.install("-e", ".[dev]")
+    if session.posargs:
+        session.run("python", "-m", "chaos", *session.posargs, env={"PYTHONPATH": "tests"})
+    else:
+        session.run("pytest", "-m", "chaos")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, and the layers: nothing below imports anything above."""
+    session.install("-e", ".[dev]")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy, strict."""
+    session.install("-e", ".[dev]")
+    # The folder is called cli, the package atm_cli.
+    folder = Path(session.create_tmp()).resolve() / "names"
+    folder.mkdir(exist_ok=True)
+    link = folder / "atm_cli"
+    if not link.exists():
+        link.symlink_to(Path("cli").resolve())
+    session.run("mypy", env={"MYPYPATH": str(folder)})
+
+
+@nox.session
+def proto(session: nox.Session) -> None:
+    """Makes atm/rpc from the proto; with `-- --check` fails when what is committed is not what it makes."""
+    session.install(*GENERATORS)
+    check = "--check" in session.posargs
+    target = Path(session.create_tmp()).resolve() if check else Path()
+    session.run(
+        *("python", "-m", "grpc_tools.protoc", "-Iatm/rpc=proto"),
+        *(f"--{kind}_out={target}" for kind in ("python", "grpc_python", "pyi", "mypy_grpc")),
+        PROTO,
+    )
+    if check:
+        _, differ, missing = filecmp.cmpfiles("atm/rpc", target / "atm/rpc", GENERATED, shallow=False)
+        if differ or missing:
+            session.error(f"stale: {', '.join(differ + missing)}. Run `nox -s proto` and commit atm/rpc")
+
+
+@nox.session
+def cluster(session: nox.Session) -> None:
+    """Three servers on one Redis and one database: the eight cases against each."""
+    session.install("-e", ".[dev]")
+    session.run("python", "-m", "acceptance.cluster", env={"PYTHONPATH": "tests"})

@@ -1,0 +1,1 @@
+"""What a deployment and its users see."""
