@@ -111,7 +111,9 @@ class Attempts:
 
         def work(connection: Connection) -> Status | None:
             at = now()
-            task = tasks.get(connection, task_id)
+            # Locked: a cancellation that came between reading and writing would
+            # be overlooked, and leave a task that waits and must not start.
+            task = tasks.get(connection, task_id, lock=True)
             if task is None:
                 return None
             if task.status == Status.PROCESSING and task.attempt == attempt:

@@ -35,9 +35,10 @@ def insert_task(connection: Connection, task: Task) -> None:
     )
 
 
-def get(connection: Connection, task_id: str) -> Task | None:
-    """The task with this id, or None."""
-    row = connection.execute(select(TASK).where(TASK.c.task_id == task_id)).mappings().first()
+def get(connection: Connection, task_id: str, *, lock: bool = False) -> Task | None:
+    """The task with this id, or None. With `lock` nobody else changes it until the commit."""
+    query = select(TASK).where(TASK.c.task_id == task_id)
+    row = connection.execute(query.with_for_update() if lock else query).mappings().first()
     return None if row is None else _task(row)
 
 
