@@ -1,0 +1,170 @@
+"""Processes are stopped and killed for real: tasks go on elsewhere, and nothing is left behind."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from fix_system import Process, System, eventually, wait_until_serving
+from ports import free_port
+
+from atm.client import Client
+
+
+def _marks(system: System, task_id: str) -> list[str]:
+    file = system.folder / f"{task_id}.marks"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def test_a_task_of_a_killed_worker_runs_again_elsewhere(new_system: System) -> None:
+    new_system.start_server()
+    first = new_system.start_worker()
+    client = new_system.client()
+    task = client.create_task("slow", {"seconds": "1"})
+    eventually(lambda: _marks(new_system, task.task_id))
+    new_system.start_worker()
+    first.kill()
+    for child in [
+        w for w in client.list_workers() if w.load or w.worker_id == client.get_task(task.task_id).worker_id
+    ]:
+        if psutil.pid_exists(child.pid):
+            psutil.Process(child.pid).kill()
+    done = client.wait_for_task(task.task_id, 30)
+    assert (done.status, done.retry_count, done.attempt) == ("SUCCESS", 1, 2)
+    assert any("was lost" in row.message for row in client.get_task_logs(task.task_id))
+    new_system.check_history()
+
+
+def test_a_task_that_kills_its_worker_ends_failed(new_system: System) -> None:
+    new_system.start_server("--workers", "1", environment={"ATM_WORKER_LEASE_SECONDS": "4"})
+    client = new_system.client()
+    eventually(client.list_workers, 20)
+    done = client.wait_for_task(client.create_task("die").task_id, 60)
+    assert (done.status, done.error_reason, done.attempt) == ("FAILED", "WORKER_LOST", 2)
+    new_system.check_history()
+
+
+def test_a_stopping_worker_hands_back_what_it_cannot_finish(new_system: System) -> None:
+    new_system.start_server()
+    worker = new_system.start_worker(environment={"ATM_DRAIN_SECONDS": "0.3"})
+    client = new_system.client()
+    task = client.create_task("slow", {"seconds": "2"})
+    eventually(lambda: _marks(new_system, task.task_id))
+    assert worker.terminate() == 0
+    new_system.start_worker()
+    done = client.wait_for_task(task.task_id, 20)
+    assert (done.status, done.retry_count, done.attempt) == ("SUCCESS", 0, 2)
+    new_system.check_history()
+
+
+def test_a_stopping_worker_finishes_what_is_short(new_system: System) -> None:
+    new_system.start_server()
+    worker = new_system.start_worker()
+    client = new_system.client()
+    task = client.create_task("slow", {"seconds": "1"})
+    eventually(lambda: _marks(new_system, task.task_id))
+    assert worker.terminate() == 0
+    assert client.get_task(task.task_id).status == "SUCCESS"
+
+
+def test_workers_leave_when_the_process_that_started_them_is_killed(new_system: System) -> None:
+    new_system.start_server()
+    worker = new_system.start_worker(processes=2)
+    children = psutil.Process(worker.pid).children(recursive=True)
+    assert len(children) >= 2
+    worker.popen.kill()
+    worker.popen.wait()
+    _, alive = psutil.wait_procs(children, timeout=12)
+    assert not alive
+
+
+def test_a_server_finishes_and_leaves_with_its_workers(new_system: System) -> None:
+    server = new_system.start_server("--workers", "2")
+    client = new_system.client()
+    eventually(lambda: len(client.list_workers()) == 2, 20)
+    children = psutil.Process(server.pid).children(recursive=True)
+    assert server.terminate(30) == 0
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert not alive
+
+
+def _up(folder: Path, port: int) -> Process:
+    arguments = [sys.executable, "-m", "atm_cli", "up", "--data-dir", str(folder / "data"), "--workers", "1"]
+    arguments += ["--grpc-port", str(port), "--worker-port", str(free_port())]
+    process = Process(arguments, {"ATM_HOST": "127.0.0.1"}, folder / "up.log")
+    wait_until_serving(f"127.0.0.1:{port}", process)
+    return process
+
+
+def _family(process: Process) -> list[psutil.Process]:
+    return [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+
+
+def test_what_is_in_the_folder_survives_a_restart(tmp_path: Path) -> None:
+    port = free_port()
+    first = _up(tmp_path, port)
+    with Client(f"127.0.0.1:{port}") as client:
+        done = client.wait_for_task(client.create_task("http_request", {"url": "nonsense"}).task_id, 30)
+        waiting = client.create_task("example_task", delay=3)
+        eventually(client.list_workers, 20)
+    family = _family(first)
+    first.popen.send_signal(signal.SIGINT)
+    assert first.popen.wait(30) == 0
+    assert not psutil.wait_procs(family[1:], timeout=5)[1]
+    second = _up(tmp_path, port)
+    with Client(f"127.0.0.1:{port}") as client:
+        assert client.get_task(done.task_id).status == "FAILED"
+        assert client.wait_for_task(waiting.task_id, 30).status == "SUCCESS"
+    second.terminate(30)
+
+
+def test_nothing_is_left_when_atm_up_is_killed(tmp_path: Path) -> None:
+    port = free_port()
+    process = _up(tmp_path, port)
+    with Client(f"127.0.0.1:{port}") as client:
+        eventually(client.list_workers, 20)
+    family = _family(process)
+    assert len(family) >= 4
+    process.popen.kill()
+    process.popen.wait()
+    _, alive = psutil.wait_procs(family[1:], timeout=12)
+    assert not alive
+
+
+def test_two_of_them_do_not_share_a_folder(tmp_path: Path) -> None:
+    first = _up(tmp_path, free_port())
+    arguments = [sys.executable, "-m", "atm_cli", "up", "--data-dir", str(tmp_path / "data")]
+    second = Process([*arguments, "--grpc-port", "0"], {}, tmp_path / "second.log")
+    assert second.popen.wait(20) == 2
+    assert "in use by another" in second.output()
+    assert "Traceback" not in second.output()
+    first.terminate(30)
+
+
+@pytest.mark.parametrize("dsn", ["root:pw@tcp(127.0.0.1:1)/x", "sqlite:////no/such/folder/x.db"])
+def test_a_server_without_its_database_says_so_in_one_line(tmp_path: Path, dsn: str) -> None:
+    server = Process([sys.executable, "-m", "atm_cli", "server", "--mysql", dsn], {}, tmp_path / "log")
+    assert server.popen.wait(30) == 6
+    lines = server.output().strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("error: the database at")
+
+
+def test_redis_may_be_away_and_may_forget(new_system: System, own_valkey: object) -> None:
+    from fix_valkey import Valkey
+
+    assert isinstance(own_valkey, Valkey)
+    new_system.environment["REDIS_ADDR"] = own_valkey.address
+    new_system.start_server()
+    new_system.start_worker()
+    client = new_system.client()
+    own_valkey.stop()
+    ids = [client.create_task("echo").task_id for _ in range(20)]
+    time.sleep(0.5)
+    own_valkey.start()
+    assert {client.wait_for_task(task_id, 20).status for task_id in ids} == {"SUCCESS"}
+    new_system.check_history()

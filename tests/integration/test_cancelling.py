@@ -1,0 +1,126 @@
+"""Cancelling: what waits never starts, what runs is told and stops, and the history says how and by whom."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+
+import psutil
+import pytest
+from fix_system import System, eventually
+
+from atm.client import Client
+
+
+def _marks(system: System, task_id: str) -> list[str]:
+    file = system.folder / f"{task_id}.marks"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def _running(system: System, client: Client, task_type: str) -> str:
+    task = client.create_task(task_type)
+    eventually(lambda: _marks(system, task.task_id), 15)
+    return task.task_id
+
+
+@pytest.mark.parametrize(
+    ("task_type", "how"),
+    [
+        ("cooperative", "the handler noticed and returned"),
+        ("stubborn", "an exception was raised in its thread"),
+        ("async_sleep", "its coroutine was cancelled"),
+        ("isolated_stuck", "its process was killed"),
+    ],
+)
+def test_a_running_task_is_stopped_and_its_history_says_how(
+    system: System, client: Client, task_type: str, how: str
+) -> None:
+    task_id = _running(system, client, task_type)
+    answer = client.cancel_task(task_id, requested_by="Ada")
+    assert answer.success
+    assert "requested" in answer.message
+    done = client.wait_for_task(task_id, 10)
+    assert (done.status, done.cancel_requested_by) == ("CANCELLED", "Ada")
+    final = next(row for row in client.get_task_logs(task_id) if row.to_status == "CANCELLED")
+    assert "cancelled by Ada" in final.message
+    assert how in final.message
+
+
+def test_a_killed_process_is_gone(system: System, client: Client) -> None:
+    task_id = _running(system, client, "isolated_stuck")
+    pid = int(_marks(system, task_id)[0].split()[1])
+    assert pid != os.getpid()
+    client.cancel_task(task_id)
+    eventually(lambda: not psutil.pid_exists(pid), 4)
+
+
+def test_tasks_that_wait_never_start(system: System, client: Client) -> None:
+    blockers = [_running(system, client, "cooperative") for _ in range(4)]
+    waiting = [client.create_task("note_start").task_id for _ in range(20)]
+    for task_id in waiting:
+        answer = client.cancel_task(task_id)
+        assert answer.success
+        assert client.get_task(task_id).status == "CANCELLED"
+    for task_id in blockers:
+        client.cancel_task(task_id)
+    after = client.create_task("echo").task_id
+    client.wait_for_task(after, 10)
+    for task_id in waiting:
+        assert [row.to_status for row in client.get_task_logs(task_id)] == ["PENDING", "CANCELLED"]
+
+
+def test_a_task_that_waits_for_its_retry_is_cancelled_at_once(client: Client) -> None:
+    from atm.retrying import Retry
+
+    task = client.create_task("fail_times", {"times": "9"}, retry=Retry("FIXED", delay=60))
+    eventually(lambda: client.get_task(task.task_id).retry_count == 1)
+    assert client.cancel_task(task.task_id).success
+    assert client.get_task(task.task_id).status == "CANCELLED"
+
+
+def test_a_finished_task_stays_as_it_is(client: Client) -> None:
+    task = client.wait_for_task(client.create_task("echo").task_id, 10)
+    answer = client.cancel_task(task.task_id)
+    assert not answer.success
+    assert "SUCCESS" in answer.message
+
+
+def test_a_handler_is_told_soon(
+    system: System, client: Client, record_property: pytest.RecordProperty
+) -> None:
+    latencies = []
+    for _ in range(10):
+        task_id = _running(system, client, "cooperative")
+        asked = time.time_ns()
+        client.cancel_task(task_id)
+        client.wait_for_task(task_id, 10)
+        noticed = next(int(mark.split()[1]) for mark in _marks(system, task_id) if mark.startswith("noticed"))
+        latencies.append((noticed - asked) / 1e6)
+    record_property("told_ms_median", statistics.median(latencies))
+    print(f"told after {statistics.median(latencies):.0f} ms (median), {max(latencies):.0f} ms (longest)")
+    assert max(latencies) < 3000
+
+
+def test_no_exception_leaks_into_the_next_task(system: System, client: Client) -> None:
+    ids = [client.create_task("slow", {"seconds": "0.05"}).task_id for _ in range(100)]
+    for task_id in ids:
+        client.cancel_task(task_id)
+    for task_id in ids:
+        assert client.wait_for_task(task_id, 30).status in ("CANCELLED", "SUCCESS")
+    echoes = [client.create_task("echo").task_id for _ in range(20)]
+    assert {client.wait_for_task(task_id, 10).status for task_id in echoes} == {"SUCCESS"}
+
+
+def test_without_redis_a_running_task_is_told_through_sql(new_system: System, own_valkey: object) -> None:
+    from fix_valkey import Valkey
+
+    assert isinstance(own_valkey, Valkey)
+    new_system.environment["REDIS_ADDR"] = own_valkey.address
+    new_system.start_server()
+    new_system.start_worker()
+    client = new_system.client()
+    task_id = _running(new_system, client, "cooperative")
+    own_valkey.stop()
+    assert client.cancel_task(task_id).success
+    assert client.wait_for_task(task_id, 15).status == "CANCELLED"
