@@ -113,6 +113,9 @@ class JsonText(TypeDecorator[Any]):
         return None if value is None else json.loads(value)
 
 
+#: What MySQL makes of a FLOAT(53), by its own name.
+DOUBLE = Float(53).with_variant(mysql.DOUBLE(asdecimal=False), "mysql")
+
 #: SQLite counts up by itself only on INTEGER.
 BIG_ID = BigInteger().with_variant(Integer, "sqlite")
 
@@ -168,11 +171,11 @@ class Task(SQLModel, table=True):
     timeout_ms: int = Field(sa_column=Column(BigInteger, nullable=False))
     retry_strategy: str = Field(sa_column=Column(ascii_string(16), nullable=False))
     retry_delay_ms: int = Field(sa_column=Column(BigInteger, nullable=False))
-    retry_backoff_rate: float = Field(sa_column=Column(Float(53), nullable=False))
+    retry_backoff_rate: float = Field(sa_column=Column(DOUBLE, nullable=False))
     retry_max_delay_ms: int = Field(sa_column=Column(BigInteger, nullable=False))
     error_message: str = Field(default="", sa_column=Column(LONG_TEXT, nullable=False))
     error_reason: str = Field(default="", sa_column=Column(ascii_string(32), nullable=False))
-    progress: float = Field(default=0.0, sa_column=Column(Float(53), nullable=False))
+    progress: float = Field(default=0.0, sa_column=Column(DOUBLE, nullable=False))
     progress_message: str = Field(
         default="", sa_column=Column(exact_string(PROGRESS_MESSAGE_LENGTH), nullable=False)
     )
@@ -223,7 +226,7 @@ class TaskConfig(SQLModel, table=True):
     max_retry: int = Field(default=3, sa_column=Column(Integer, nullable=False))
     retry_strategy: str = Field(default="EXPONENTIAL", sa_column=Column(ascii_string(16), nullable=False))
     retry_delay_ms: int = Field(default=1000, sa_column=Column(BigInteger, nullable=False))
-    retry_backoff_rate: float = Field(default=2.0, sa_column=Column(Float(53), nullable=False))
+    retry_backoff_rate: float = Field(default=2.0, sa_column=Column(DOUBLE, nullable=False))
     retry_max_delay_ms: int = Field(default=600_000, sa_column=Column(BigInteger, nullable=False))
     # How many attempts of this type run at once, on all workers; 0: no limit.
     max_concurrent: int = Field(default=0, sa_column=Column(Integer, nullable=False))

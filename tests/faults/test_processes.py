@@ -22,19 +22,18 @@ def _marks(system: System, task_id: str) -> list[str]:
 
 def test_a_task_of_a_killed_worker_runs_again_elsewhere(new_system: System) -> None:
     new_system.start_server()
-    first = new_system.start_worker()
-    client = new_system.client()
-    task = client.create_task("slow", {"seconds": "1"})
-    eventually(lambda: _marks(new_system, task.task_id))
     new_system.start_worker()
-    first.kill()
-    for child in [
-        w for w in client.list_workers() if w.load or w.worker_id == client.get_task(task.task_id).worker_id
-    ]:
-        if psutil.pid_exists(child.pid):
-            psutil.Process(child.pid).kill()
+    new_system.start_worker()
+    client = new_system.client()
+    task = client.create_task("slow", {"seconds": "3"})
+    eventually(lambda: _marks(new_system, task.task_id))
+    holder = client.get_task(task.task_id).worker_id
+    pid = next(worker.pid for worker in client.list_workers() if worker.worker_id == holder)
+    psutil.Process(pid).kill()
+    eventually(lambda: len(_marks(new_system, task.task_id)) == 2, 12, "it is not started again in time")
     done = client.wait_for_task(task.task_id, 30)
     assert (done.status, done.retry_count, done.attempt) == ("SUCCESS", 1, 2)
+    assert done.worker_id != holder
     assert any("was lost" in row.message for row in client.get_task_logs(task.task_id))
     new_system.check_history()
 

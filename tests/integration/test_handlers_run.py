@@ -72,7 +72,7 @@ def test_http_request_refuses_what_only_its_worker_can_reach(client: Client) -> 
 
 def test_a_type_that_nobody_has_announced_is_refused(client: Client) -> None:
     with pytest.raises(PreconditionError, match="did you mean echo"):
-        client.create_task("echo")
+        client.create_task("ecoh")
 
 
 def test_an_accepted_type_without_a_handler_ends_failed(new_system: System) -> None:

@@ -1,4 +1,4 @@
-"""Failures are tried again as their policy says, attempts that are out of time end, and the history tells why."""
+"""Failures are tried again as their policy says, attempts that are out of time end, and it is told why."""
 
 from __future__ import annotations
 

@@ -1,0 +1,206 @@
+"""Attempts on a real database: claimed once, fenced, and ended once, in any order of events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fix_valkey import Valkey
+from history import check_history, problems_of
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from atm.addresses import parse_sql_dsn
+from atm.broker.broker import TaskBroker
+from atm.errors import UnavailableError
+from atm.models import LogType, Reason, Status
+from atm.service.attempts import Attempts, Line, Report
+from atm.service.dispatch import Dispatcher
+from atm.service.outcomes import Cancelled, Failed, HandedBack, Succeeded, TimedOut, WorkerLost
+from atm.service.tasks import TaskService
+from atm.service.validation import NewTask
+from atm.store import logs, schema
+from atm.store.database import Database
+
+NOW = NewTask("example_task", max_retry=1, retry_delay_ms=0)
+
+
+@pytest.fixture
+def broker(valkey: Valkey, prefix: str) -> Iterator[TaskBroker]:
+    made = TaskBroker(valkey.url, prefix=prefix)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def service(database: Database, broker: TaskBroker) -> TaskService:
+    return TaskService(database, Dispatcher(broker))
+
+
+def test_ok_means_that_the_task_and_its_first_row_are_there(service: TaskService, database: Database) -> None:
+    task = service.create(NOW)
+    assert service.get(task.task_id) == task
+    rows = service.logs(task.task_id)
+    assert [(row.log_type, row.from_status, row.to_status) for row in rows] == [
+        (LogType.STATE_CHANGE, "", Status.PENDING)
+    ]
+
+
+def test_any_text_comes_back_as_it_was(service: TaskService) -> None:
+    payload = {"emoji": "🧨", "nul": "a\x00b", "quote": "'\"\\", "newline": "\r\n", "k" * 255: ""}
+    task = service.create(NewTask("example_task", payload=payload))
+    assert service.get(task.task_id).payload == payload
+
+
+def test_of_many_workers_one_gets_the_attempt(service: TaskService, database: Database) -> None:
+    task = service.create(NOW)
+    workers = [Attempts(database, f"w{n}") for n in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        claimed = [c for c in pool.map(lambda worker: worker.claim(task.task_id, 1), workers) if c]
+    assert len(claimed) == 1
+    assert check_history(database) == 1
+
+
+def test_a_worker_that_was_given_up_on_can_write_nothing_more(
+    service: TaskService, database: Database
+) -> None:
+    task = service.create(NOW)
+    first, second = Attempts(database, "first"), Attempts(database, "second")
+    assert first.claim(task.task_id, 1)
+    assert first.finish(task.task_id, 1, WorkerLost("silent")) is Status.PENDING
+    assert second.claim(task.task_id, 2)
+    assert not first.report(task.task_id, 1, Report([Line("late", task.created_at)]))
+    assert first.finish(task.task_id, 1, Succeeded({"stale": "1"})) is None
+    assert second.finish(task.task_id, 2, Succeeded({"fresh": "1"})) is Status.SUCCESS
+    assert service.get(task.task_id).result == {"fresh": "1"}
+    messages = [row.message for row in service.logs(task.task_id)]
+    assert "late" not in messages
+    assert any("the result of attempt 1 was refused" in message for message in messages)
+    check_history(database)
+
+
+def test_a_cancellation_and_an_end_at_the_same_time_leave_one_end(
+    service: TaskService, database: Database
+) -> None:
+    for _ in range(15):
+        task = service.create(NewTask("example_task", max_retry=5, retry_delay_ms=0))
+        worker = Attempts(database, "w")
+        worker.claim(task.task_id, 1)
+        failed = Failed(Reason.HANDLER_ERROR, "boom")
+        with ThreadPoolExecutor(2) as pool:
+            end = pool.submit(worker.finish, task.task_id, 1, failed)
+            pool.submit(service.cancel, task.task_id, "someone").result()
+            end.result()
+        assert service.get(task.task_id).status == Status.CANCELLED
+    check_history(database)
+
+
+def test_a_change_whose_row_cannot_be_written_is_not_made(service: TaskService, database: Database) -> None:
+    task = service.create(NOW)
+    database.write(lambda c: c.execute(text("ALTER TABLE task_log RENAME TO task_log_away")))
+    with pytest.raises((UnavailableError, DBAPIError)):
+        Attempts(database, "w").claim(task.task_id, 1)
+    database.write(lambda c: c.execute(text("ALTER TABLE task_log_away RENAME TO task_log")))
+    assert service.get(task.task_id).status == Status.PENDING
+
+
+def test_pages_go_from_the_newest_to_the_oldest(service: TaskService) -> None:
+    from atm.service.validation import Listing
+
+    ids = [service.create(NOW).task_id for _ in range(7)]
+    seen = []
+    for number in (1, 2, 3):
+        found, total = service.page(Listing(page=number, page_size=3, status="PENDING"))
+        assert total == 7
+        seen += [task.task_id for task in found]
+    assert seen == ids[::-1]
+
+
+def test_a_message_is_queued_once_however_often_it_is_sent(broker: TaskBroker) -> None:
+    assert broker.send([("t", 1, 0), ("t", 1, 0), ("u", 1, 1)]) == 2
+    assert broker.send([("t", 1, 0)]) == 0
+    broker.client.script_flush()
+    assert broker.send([("v", 1, 0), ("w", 1, 0)]) == 2
+    _, found = broker.fetch(["high", "normal"], 10, 0)
+    assert len(found) == 4
+    assert b'"u"' in found[0]
+
+
+class Machine(RuleBasedStateMachine):
+    """Clients, workers and the rescuer do anything, in any order."""
+
+    tasks = Bundle("tasks")
+    service: TaskService
+    database: Database
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+
+    @rule(target=tasks, retries=st.integers(0, 2))
+    def create(self, retries: int) -> str:
+        task = self.service.create(NewTask("example_task", max_retry=retries, retry_delay_ms=0))
+        self.ids.append(task.task_id)
+        return task.task_id
+
+    @rule(task=tasks, attempt=st.integers(1, 4), worker=st.sampled_from("ab"))
+    def claim(self, task: str, attempt: int, worker: str) -> None:
+        Attempts(self.database, worker).claim(task, attempt)
+
+    @rule(
+        task=tasks,
+        attempt=st.integers(1, 4),
+        worker=st.sampled_from("ab"),
+        outcome=st.sampled_from(
+            [
+                *(Succeeded({}), Failed(Reason.HANDLER_ERROR, "x"), TimedOut("x"), Cancelled("x")),
+                *(Failed(Reason.HANDLER_ERROR, "x", retryable=False), HandedBack("x"), WorkerLost("x")),
+            ]
+        ),
+    )
+    def finish(self, task: str, attempt: int, worker: str, outcome: Any) -> None:
+        Attempts(self.database, worker).finish(task, attempt, outcome)
+
+    @rule(task=tasks)
+    def cancel(self, task: str) -> None:
+        self.service.cancel(task, "someone")
+
+    @invariant()
+    def every_history_is_legal(self) -> None:
+        for task_id in self.ids:
+            rows = self.database.read(lambda c, task_id=task_id: logs.of_task(c, task_id))
+            assert problems_of(self.service.get(task_id), list(rows)) == []
+
+
+def test_whatever_happens_in_whatever_order_the_histories_are_legal(
+    tmp_path: Path, broker: TaskBroker
+) -> None:
+    url = parse_sql_dsn(f"sqlite:///{tmp_path / 'atm.db'}")
+    schema.upgrade(url)
+    opened = Database(url, pool_size=2)
+
+    class Bound(Machine):
+        database = opened
+        service = TaskService(opened, Dispatcher(broker))
+
+    run: Callable[..., None] = run_state_machine_as_test
+    try:
+        run(
+            Bound,
+            settings=settings(
+                max_examples=40,
+                stateful_step_count=25,
+                deadline=None,
+                derandomize=True,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+    finally:
+        opened.close()

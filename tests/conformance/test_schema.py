@@ -1,0 +1,36 @@
+"""The schema: made by migrations, the same as the models, and demanded clearly."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlmodel import SQLModel
+
+from atm.addresses import parse_sql_dsn
+from atm.errors import SchemaBehindError
+from atm.store import schema
+from atm.store.database import Database
+
+
+def test_the_models_and_the_migrations_agree(database: Database) -> None:
+    with database.engine.connect() as connection:
+        found = compare_metadata(MigrationContext.configure(connection), SQLModel.metadata)
+    assert found == []
+
+
+def test_upgrading_again_or_at_the_same_time_changes_nothing(empty_dsn: str) -> None:
+    url = parse_sql_dsn(empty_dsn)
+    assert schema.current(url) is None
+    with ThreadPoolExecutor(4) as pool:
+        ends = {pair[1] for pair in pool.map(lambda _: schema.upgrade(url), range(4))}
+    assert ends == {schema.head()} == {schema.current(url)}
+
+
+def test_a_database_that_is_behind_is_refused_with_what_to_do(empty_dsn: str) -> None:
+    opened = Database(parse_sql_dsn(empty_dsn), pool_size=1)
+    with pytest.raises(SchemaBehindError, match="atm db upgrade"):
+        schema.require(opened)
+    opened.close()
