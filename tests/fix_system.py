@@ -150,9 +150,13 @@ class System:
         """Kills everything."""
         for client in self._clients:
             client.close()
+        self.kill_processes()
+        self.database.close()
+
+    def kill_processes(self) -> None:
+        """Kills every server and worker."""
         for process in self._processes:
             process.kill()
-        self.database.close()
 
     def check_history(self) -> None:
         """Fails unless every task's history is a legal one."""
@@ -197,6 +201,8 @@ def system(
         made.start_server()
         made.start_worker(threads=4)
         yield made
+        # Nothing changes any more while it is checked.
+        made.kill_processes()
         made.check_history()
     finally:
         made.stop()

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
 
 from atm.models import TaskConfig, now
 from atm.store.database import Database
@@ -38,6 +39,15 @@ def register(connection: Connection, task_type: str, defaults: dict[str, Any]) -
         connection.execute(
             update(CONFIG).where(CONFIG.c.task_type == task_type).values(**defaults, updated_at=now())
         )
+
+
+def announce(database: Database, task_type: str, defaults: dict[str, Any]) -> None:
+    """`register`, committed, however many workers do it at the same moment. Raises UnavailableError."""
+    try:
+        database.write(lambda connection: register(connection, task_type, defaults))
+    except IntegrityError:
+        # Another worker was first: now the row is there.
+        database.write(lambda connection: register(connection, task_type, defaults))
 
 
 class TypeCache:

@@ -76,12 +76,7 @@ class WorkerRuntime:
         self._database = Database(self.settings.sql_url, pool_size=threads + 2)
         schema.require(self._database)
         for spec in self._registry.specs():
-            defaults = spec.defaults()
-            self._database.write(
-                lambda connection, spec=spec, defaults=defaults: types.register(  # type: ignore[misc]
-                    connection, spec.task_type, defaults
-                )
-            )
+            types.announce(self._database, spec.task_type, spec.defaults())
         self.attempts = Attempts(self._database, self.worker_id)
         self.execution = Execution(self.attempts, self._registry, self.running, self._executors)
         self.flags = CancelFlags(broker.client, broker.namespace)

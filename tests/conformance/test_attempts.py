@@ -25,7 +25,7 @@ from atm.service.dispatch import Dispatcher
 from atm.service.outcomes import Cancelled, Failed, HandedBack, Succeeded, TimedOut, WorkerLost
 from atm.service.tasks import TaskService
 from atm.service.validation import NewTask
-from atm.store import logs, schema
+from atm.store import logs, schema, types
 from atm.store.database import Database
 
 NOW = NewTask("example_task", max_retry=1, retry_delay_ms=0)
@@ -120,6 +120,14 @@ def test_pages_go_from_the_newest_to_the_oldest(service: TaskService) -> None:
         assert total == 7
         seen += [task.task_id for task in found]
     assert seen == ids[::-1]
+
+
+def test_workers_that_start_together_announce_a_type_together(database: Database) -> None:
+    names = [f"type-{number // 6}" for number in range(60)]
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda name: types.announce(database, name, {"max_retry": 7}), names))
+    known = database.read(types.all_types)
+    assert {known[name].max_retry for name in names} == {7}
 
 
 def test_a_message_is_queued_once_however_often_it_is_sent(broker: TaskBroker) -> None:

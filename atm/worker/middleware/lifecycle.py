@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Any
 
@@ -9,6 +10,8 @@ from dramatiq import Middleware
 
 from atm.errors import AtmError
 from atm.worker.runtime import WorkerRuntime
+
+logger = logging.getLogger(__name__)
 
 
 class Lifecycle(Middleware):
@@ -24,6 +27,9 @@ class Lifecycle(Middleware):
         except AtmError as error:
             # Dramatiq would log another exception and let the worker run half made.
             sys.exit(f"atm worker: {error}")
+        except Exception:
+            logger.exception("the worker cannot start")
+            sys.exit(1)
 
     def before_worker_shutdown(self, broker: Any, worker: Any) -> None:
         """The threads still run, and end their attempts."""

@@ -29,7 +29,7 @@ def free_port() -> int:
         (Code.INVALID_ARGUMENT, errors.InvalidArgumentError),
         (Code.NOT_FOUND, errors.TaskNotFoundError),
         (Code.FAILED_PRECONDITION, errors.PreconditionError),
-        (Code.ALREADY_EXISTS, errors.PreconditionError),
+        (Code.ALREADY_EXISTS, errors.RequestReusedError),
         (Code.RESOURCE_EXHAUSTED, errors.ExhaustedError),
         (Code.DEADLINE_EXCEEDED, errors.DeadlineError),
         (Code.PERMISSION_DENIED, errors.PermissionDeniedError),
