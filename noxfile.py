@@ -32,7 +32,8 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Every test but the fault suite. Arguments go to pytest."""
     session.install("-e", ".[dev]")
-    session.run("pytest", "-m", "not chaos", *session.posargs)
+    # They mostly wait; each process has its own servers.
+    session.run("pytest", "-m", "not chaos", "-n", "3", "--dist", "loadfile", *session.posargs)
 
 
 @nox.session

@@ -44,6 +44,8 @@ class Process:
 
     def __init__(self, arguments: list[str], environment: dict[str, str], log: Path) -> None:
         self.log = log
+        # Where it serves, if it does.
+        self.address = ""
         with log.open("ab") as output:
             self.popen = subprocess.Popen(
                 arguments,
@@ -106,7 +108,7 @@ class System:
         arguments = [sys.executable, "-m", "atm_cli", "server"]
         arguments += ["--grpc-port", str(port), "--worker-port", str(worker_port), *flags]
         server = self._start(arguments, environment or {}, f"server-{port}.log")
-        self.address = f"127.0.0.1:{port}"
+        self.address = server.address = f"127.0.0.1:{port}"
         wait_until_serving(self.address, server)
         return server
 
@@ -158,6 +160,11 @@ class System:
         for process in self._processes:
             process.kill()
 
+    def marks(self, task_id: str) -> list[str]:
+        """What the handler of a task has left in its file."""
+        file = self.folder / f"{task_id}.marks"
+        return file.read_text().splitlines() if file.exists() else []
+
     def check_history(self) -> None:
         """Fails unless every task's history is a legal one."""
         check_history(self.database)
@@ -177,6 +184,13 @@ def wait_until_serving(address: str, process: Process, within: float = 20.0) -> 
             return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
         eventually(serving, within, "the server does not come up")
+
+
+def health(address: str, service: str) -> int:
+    """What the health service says of a service (see atm.server.readiness)."""
+    with grpc.insecure_channel(address) as channel:
+        request = health_pb2.HealthCheckRequest(service=service)
+        return int(health_pb2_grpc.HealthStub(channel).Check(request, timeout=5).status)
 
 
 @pytest.fixture(params=BACKENDS)

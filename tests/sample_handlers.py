@@ -6,6 +6,7 @@ What they did is left in files under SCRATCH, so that a test can wait for it.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import time
 from pathlib import Path
@@ -180,3 +181,11 @@ def die(context: Context, payload: dict[str, str]) -> None:
 def bad_result(context: Context, payload: dict[str, str]) -> Any:
     """Returns what cannot be kept."""
     return {"set": {1, 2}} if payload.get("kind") == "set" else {"big": "x" * 2_000_000}
+
+
+@handler("hold_gil", max_retry=3, retry=_QUICK)
+def hold_gil(context: Context, payload: dict[str, str]) -> None:
+    """Holds Python's lock for `seconds`: no thread of its worker runs meanwhile."""
+    _mark(context, f"attempt {context.attempt}")
+    # PyDLL, unlike CDLL, does not give the lock away for the call.
+    ctypes.PyDLL(None).sleep(int(payload["seconds"]))

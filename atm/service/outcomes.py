@@ -57,7 +57,7 @@ class HandedBack:
     """The worker stops and did not finish. Nobody's fault, so no retry is spent."""
 
     why: str
-    refused_as = "the handing back"
+    refused_as = "the end"
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class Interruption:
             return Cancelled(how)
         if self.kind is Kind.TIMEOUT:
             return TimedOut(how)
-        return HandedBack(f"its worker stops; {how}")
+        return HandedBack(f"{self.exception()}; {how}")
 
 
 class Stopped(Exception):  # noqa: N818 - it says what happened, not what went wrong

@@ -20,8 +20,7 @@ from chaos.installation import Installation, Part, freeze, send_signal
 
 Fault = Callable[[Installation, random.Random], None]
 
-#: Longer than the workers' lease of 8 s and the leader's of 2 s.
-PAST_WORKER_LEASE = 10.0
+#: Longer than the leader's lease of 2 s.
 PAST_LEADER_LEASE = 4.0
 
 
@@ -34,7 +33,7 @@ def worker_killed(installation: Installation, rng: random.Random) -> None:
 def worker_frozen(installation: Installation, rng: random.Random) -> None:
     """A worker is stopped past its lease, and goes on."""
     victim = rng.choice(eventually(installation.workers))
-    freeze([victim.pid], PAST_WORKER_LEASE)
+    freeze([victim.pid], installation.worker_lease + 2)
 
 
 def server_killed(installation: Installation, rng: random.Random) -> None:

@@ -40,14 +40,26 @@ class Part:
 
 
 class Installation:
-    """`database` is mariadb or sqlite. Everything goes through proxies: one for each pair that talks."""
+    """`database` is mariadb or sqlite. Everything goes through proxies: one for each pair that talks.
 
-    def __init__(self, folder: Path, database: str, *, server_count: int = 2, worker_count: int = 2) -> None:
+    `worker_lease` is what ATM_WORKER_LEASE_SECONDS is set to; the default is ATM's own.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        database: str,
+        *,
+        server_count: int = 2,
+        worker_count: int = 2,
+        worker_lease: float = 8.0,
+    ) -> None:
         self.folder = folder
         self.kind = database
         self.valkey = Valkey(_made(folder / "valkey"), durable=True)
         self.mariadb = MariaDB(_made(folder / "mariadb")) if database == "mariadb" else None
         self.addresses: list[str] = []
+        self.worker_lease = worker_lease
         self._server_count = server_count
         self._worker_count = worker_count
         self._parts: list[Part] = []
@@ -150,6 +162,7 @@ class Installation:
             "ATM_HANDLERS": "chaos_handlers",
             "ATM_HOST": "127.0.0.1",
             "ATM_DRAIN_SECONDS": "5",
+            "ATM_WORKER_LEASE_SECONDS": str(self.worker_lease),
             "PYTHONPATH": str(TESTS),
             "SCRATCH": str(self.folder),
         }

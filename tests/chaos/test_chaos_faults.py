@@ -41,7 +41,8 @@ class _Started(dict[str, Installation]):
         for other in list(self._made):
             self._made.pop(other).stop()
             self.pop(other, None)
-        installation = Installation(self._factory.mktemp(database), database)
+        # A shorter lease than the default, so that the suite fits into CI.
+        installation = Installation(self._factory.mktemp(database), database, worker_lease=4.0)
         self._made[database] = self[database] = installation
         installation.start()
         return installation

@@ -15,22 +15,17 @@ from ports import free_port
 from atm.client import Client
 
 
-def _marks(system: System, task_id: str) -> list[str]:
-    file = system.folder / f"{task_id}.marks"
-    return file.read_text().splitlines() if file.exists() else []
-
-
 def test_a_task_of_a_killed_worker_runs_again_elsewhere(new_system: System) -> None:
     new_system.start_server()
     new_system.start_worker()
     new_system.start_worker()
     client = new_system.client()
     task = client.create_task("slow", {"seconds": "3"})
-    eventually(lambda: _marks(new_system, task.task_id))
+    eventually(lambda: new_system.marks(task.task_id))
     holder = client.get_task(task.task_id).worker_id
     pid = next(worker.pid for worker in client.list_workers() if worker.worker_id == holder)
     psutil.Process(pid).kill()
-    eventually(lambda: len(_marks(new_system, task.task_id)) == 2, 12, "it is not started again in time")
+    eventually(lambda: len(new_system.marks(task.task_id)) == 2, 12, "it is not started again in time")
     done = client.wait_for_task(task.task_id, 30)
     assert (done.status, done.retry_count, done.attempt) == ("SUCCESS", 1, 2)
     assert done.worker_id != holder
@@ -52,7 +47,7 @@ def test_a_stopping_worker_hands_back_what_it_cannot_finish(new_system: System) 
     worker = new_system.start_worker(environment={"ATM_DRAIN_SECONDS": "0.3"})
     client = new_system.client()
     task = client.create_task("slow", {"seconds": "2"})
-    eventually(lambda: _marks(new_system, task.task_id))
+    eventually(lambda: new_system.marks(task.task_id))
     assert worker.terminate() == 0
     new_system.start_worker()
     done = client.wait_for_task(task.task_id, 20)
@@ -65,7 +60,7 @@ def test_a_stopping_worker_finishes_what_is_short(new_system: System) -> None:
     worker = new_system.start_worker()
     client = new_system.client()
     task = client.create_task("slow", {"seconds": "1"})
-    eventually(lambda: _marks(new_system, task.task_id))
+    eventually(lambda: new_system.marks(task.task_id))
     assert worker.terminate() == 0
     assert client.get_task(task.task_id).status == "SUCCESS"
 

@@ -13,14 +13,9 @@ from fix_system import System, eventually
 from atm.client import Client
 
 
-def _marks(system: System, task_id: str) -> list[str]:
-    file = system.folder / f"{task_id}.marks"
-    return file.read_text().splitlines() if file.exists() else []
-
-
 def _running(system: System, client: Client, task_type: str) -> str:
     task = client.create_task(task_type)
-    eventually(lambda: _marks(system, task.task_id), 15)
+    eventually(lambda: system.marks(task.task_id), 15)
     return task.task_id
 
 
@@ -49,7 +44,7 @@ def test_a_running_task_is_stopped_and_its_history_says_how(
 
 def test_a_killed_process_is_gone(system: System, client: Client) -> None:
     task_id = _running(system, client, "isolated_stuck")
-    pid = int(_marks(system, task_id)[0].split()[1])
+    pid = int(system.marks(task_id)[0].split()[1])
     assert pid != os.getpid()
     client.cancel_task(task_id)
     eventually(lambda: not psutil.pid_exists(pid), 4)
@@ -95,7 +90,7 @@ def test_a_handler_is_told_soon(
         asked = time.time_ns()
         client.cancel_task(task_id)
         client.wait_for_task(task_id, 10)
-        noticed = next(int(mark.split()[1]) for mark in _marks(system, task_id) if mark.startswith("noticed"))
+        noticed = next(int(mark.split()[1]) for mark in system.marks(task_id) if mark.startswith("noticed"))
         latencies.append((noticed - asked) / 1e6)
     record_property("told_ms_median", statistics.median(latencies))
     print(f"told after {statistics.median(latencies):.0f} ms (median), {max(latencies):.0f} ms (longest)")

@@ -10,21 +10,15 @@ from pathlib import Path
 import grpc
 import pytest
 from fix_mariadb import MariaDB
-from fix_system import System, eventually
+from fix_system import System, eventually, health
 from fix_valkey import Valkey
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from atm.client import Client
 from atm.errors import UnavailableError
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
-
-
-def _health(address: str, service: str) -> int:
-    with grpc.insecure_channel(address) as channel:
-        request = health_pb2.HealthCheckRequest(service=service)
-        return int(health_pb2_grpc.HealthStub(channel).Check(request, timeout=5).status)
 
 
 def _services(address: str) -> list[str]:
@@ -58,12 +52,12 @@ def test_a_call_in_flight_is_finished_when_the_server_stops(on_sqlite: System) -
     answers: list[str] = []
     call = threading.Thread(target=lambda: answers.append(client.create_task("example_task").status))
     call.start()
-    assert _health(on_sqlite.address, "taskservice.TaskService") == SERVING
+    assert health(on_sqlite.address, "taskservice.TaskService") == SERVING
     server.popen.terminate()
 
     def stopping() -> bool:
         try:
-            return _health(on_sqlite.address, "") == NOT_SERVING
+            return health(on_sqlite.address, "") == NOT_SERVING
         except grpc.RpcError:
             return True
 
@@ -90,10 +84,10 @@ def test_a_database_that_is_away_is_told_and_comes_back_by_itself(
                 client.create_task("echo")
             assert caught.value.reason == "DATABASE_UNAVAILABLE"
             assert caught.value.retry_after == 1.0
-            eventually(lambda: _health(system.address, "taskservice.TaskService") == NOT_SERVING)
-            assert _health(system.address, "") == SERVING
+            eventually(lambda: health(system.address, "taskservice.TaskService") == NOT_SERVING)
+            assert health(system.address, "") == SERVING
             own_mariadb.start()
-            eventually(lambda: _health(system.address, "taskservice.TaskService") == SERVING)
+            eventually(lambda: health(system.address, "taskservice.TaskService") == SERVING)
             task = client.create_task("echo")
             assert client.wait_for_task(task.task_id, 15).status == "SUCCESS"
         system.check_history()

@@ -1,0 +1,112 @@
+"""What a lost worker held: who is blamed, who is not, and that nobody writes into a later attempt."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import psutil
+from fix_system import Process, System, eventually
+
+from atm.client import Client
+
+#: Short, so that a test need not wait for the default of 8 s.
+LEASE = {"ATM_WORKER_LEASE_SECONDS": "2", "ATM_HEARTBEAT_SECONDS": "0.5"}
+
+
+def _pid_of(client: Client, task_id: str) -> int:
+    holder = client.get_task(task_id).worker_id
+    return next(worker.pid for worker in client.list_workers() if worker.worker_id == holder)
+
+
+def _messages(client: Client, task_id: str) -> str:
+    return "\n".join(row.message for row in client.get_task_logs(task_id))
+
+
+def _freeze(process: Process) -> list[int]:
+    """The worker with everything that it has started."""
+    pids = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    return pids
+
+
+def test_a_frozen_worker_that_comes_back_is_refused_and_its_handler_told(new_system: System) -> None:
+    new_system.start_server(environment=LEASE)
+    first = new_system.start_worker(environment=LEASE)
+    client = new_system.client()
+    told = client.create_task("cooperative").task_id
+    late = client.create_task("stuck", {"seconds": "2"}, max_retry=1).task_id
+    eventually(lambda: new_system.marks(told) and new_system.marks(late))
+    frozen = _freeze(first)
+    new_system.start_worker(environment=LEASE)
+    done = client.wait_for_task(late, 20)
+    for pid in frozen:
+        os.kill(pid, signal.SIGCONT)
+    # It comes back with a result; the task has ended elsewhere.
+    refusal = "the result of attempt 1 was refused: the attempt had been given up on"
+    eventually(lambda: refusal in _messages(client, late), 10)
+    assert client.get_task(late) == done
+    assert (done.status, done.attempt) == ("SUCCESS", 2)
+    # What still runs there is told.
+    eventually(lambda: any(mark.startswith("noticed") for mark in new_system.marks(told)), 10)
+    eventually(lambda: "the end of attempt 1 was refused" in _messages(client, told), 10)
+    client.cancel_task(told)
+    client.wait_for_task(told, 10)
+    new_system.check_history()
+
+
+def test_a_handler_that_holds_the_lock_of_python_is_not_taken_for_dead(new_system: System) -> None:
+    new_system.start_server(environment=LEASE)
+    new_system.start_worker(environment=LEASE)
+    client = new_system.client()
+    # More than three leases long.
+    task = client.create_task("hold_gil", {"seconds": "7"})
+    done = client.wait_for_task(task.task_id, 30)
+    assert (done.status, done.attempt, done.retry_count) == ("SUCCESS", 1, 0)
+    new_system.check_history()
+
+
+def test_only_what_ran_in_a_process_that_died_is_charged_for_it(new_system: System) -> None:
+    new_system.start_server(environment=LEASE)
+    new_system.start_worker(threads=2, environment=LEASE)
+    client = new_system.client()
+    beside = client.create_task("slow", {"seconds": "2"}).task_id
+    eventually(lambda: new_system.marks(beside))
+    killer = client.create_task("die", max_retry=0).task_id
+    waiting = [client.create_task("echo").task_id for _ in range(20)]
+    assert client.wait_for_task(killer, 20).error_reason == "WORKER_LOST"
+    new_system.start_worker(environment=LEASE, wait=False)
+    assert client.wait_for_task(beside, 30).retry_count == 1
+    charged = [client.wait_for_task(task_id, 30).retry_count for task_id in waiting]
+    assert charged == [0] * len(waiting)
+    new_system.check_history()
+
+
+def test_an_isolated_handler_that_dies_takes_the_blame_alone(new_system: System) -> None:
+    new_system.start_server()
+    new_system.start_worker(threads=2)
+    client = new_system.client()
+    beside = client.create_task("slow", {"seconds": "3"}).task_id
+    eventually(lambda: new_system.marks(beside))
+    for how in ("exit", "signal"):
+        killed = client.create_task("isolated_fails", {"how": how}, max_retry=1)
+        done = client.wait_for_task(killed.task_id, 20)
+        assert (done.status, done.error_reason, done.attempt) == ("FAILED", "WORKER_LOST", 2)
+    assert client.wait_for_task(beside, 20).attempt == 1
+    new_system.check_history()
+
+
+def test_an_attempt_that_is_over_its_time_is_ended_without_its_worker(new_system: System) -> None:
+    # A lease so long that the worker is not missed meanwhile.
+    long = {"ATM_WORKER_LEASE_SECONDS": "120"}
+    new_system.start_server(environment=long)
+    worker = new_system.start_worker(environment=long)
+    client = new_system.client()
+    task = client.create_task("slow", {"seconds": "60"}, timeout=1, max_retry=0)
+    eventually(lambda: new_system.marks(task.task_id))
+    _freeze(worker)
+    done = client.wait_for_task(task.task_id, 20)
+    assert (done.status, done.error_reason) == ("TIMEOUT", "TIMED_OUT")
+    assert "its worker did not end it" in _messages(client, task.task_id)
+    new_system.check_history()
