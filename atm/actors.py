@@ -32,7 +32,7 @@ logging.getLogger("alembic").setLevel(logging.WARNING)
 broker = TaskBroker(
     _settings.redis_url,
     prefix=_settings.redis_prefix,
-    middleware=[Lifecycle(_runtime), Cancel(_runtime), Retries(_runtime)],
+    middleware=[Lifecycle(_runtime), Cancel(), Retries(_runtime)],
     consumer_timeout=_settings.worker_lease_seconds,
 )
 dramatiq.set_broker(broker)

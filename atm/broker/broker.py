@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from importlib.resources import files
@@ -14,14 +13,18 @@ from dramatiq.brokers.redis import MAINTENANCE_SCALE, RedisBroker
 from dramatiq.common import current_millis
 
 from atm.broker import keys
+from atm.broker.acknowledger import Acknowledger
 from atm.broker.connection import connect
-from atm.broker.consumer import Dispenser, TaskConsumer
+from atm.broker.consumer import TaskConsumer
+from atm.broker.dispenser import Dispenser, TaskMessage
 
 #: Enough to wake every consumer of a large installation; more would only be
 #: empty fetches later.
 MAX_WAKE_TOKENS = 64
 #: A flood of High tasks leaves Normal ones one start in nine: 8 High, 1 Normal.
 HIGH_PER_NORMAL = 8
+#: A token that nobody took is of no use for longer.
+_TOKEN_SECONDS = 60
 
 
 def _script(name: str) -> str:
@@ -29,11 +32,12 @@ def _script(name: str) -> str:
 
 
 class TaskBroker(RedisBroker):
-    """Dramatiq's Redis broker, with three differences.
+    """Dramatiq's Redis broker, with four differences.
 
     A message's id is given by its attempt, so a second copy is noticed. A
-    consumer takes only what a thread is free for, the High queue first. A
-    consumer with nothing to do blocks on Redis instead of sleeping.
+    consumer takes little more than what a thread is free for, the High queue
+    first. A consumer with nothing to do blocks on Redis instead of sleeping.
+    Messages are acknowledged by the batch, after what they did was committed.
 
     `consumer_timeout` is the number of seconds after which the messages that a
     silent consumer had fetched go back to their queue (see `recover`).
@@ -57,11 +61,14 @@ class TaskBroker(RedisBroker):
         )
         self._enqueue_script = self.client.register_script(_script("enqueue"))
         self._fetch_script = self.client.register_script(_script("fetch"))
-        self.dispenser = Dispenser(self.fetch, self.wait_for_message)
+        self._acknowledge_script = self.client.register_script(_script("acknowledge"))
+        self._give_back_script = self.client.register_script(_script("give_back"))
+        self.dispenser = Dispenser(self.fetch, self.wait_for_message, self.put_back)
+        self.acknowledger = Acknowledger(self.acknowledge)
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> TaskConsumer:
         """A consumer of one queue. All of a process share its dispenser."""
-        return TaskConsumer(self, self.dispenser, queue_name)
+        return TaskConsumer(self, queue_name)
 
     # -- in ---------------------------------------------------------------
 
@@ -71,7 +78,7 @@ class TaskBroker(RedisBroker):
             raise ValueError("delayed messages are not supported: set due_at of the task")
         message = message.copy(options={"redis_message_id": message.message_id})
         self.emit_before("enqueue", message, delay)
-        self._enqueue_script(**self._enqueue_call(message))
+        self._enqueue([message])
         self.emit_after("enqueue", message, delay)
         return message
 
@@ -80,30 +87,25 @@ class TaskBroker(RedisBroker):
 
         Returns how many were not queued already. Raises redis.RedisError.
         """
-        if not tasks:
-            return 0
-        calls = [self._enqueue_call(task_message(*task)) for task in tasks]
-        if len(calls) == 1:
-            return int(self._enqueue_script(**calls[0]))
-        with self.client.pipeline(transaction=False) as pipeline:
-            for call in calls:
-                self._enqueue_script(**call, client=pipeline)
-            return sum(int(added) for added in pipeline.execute())
+        return self._enqueue([task_message(*task) for task in tasks]) if tasks else 0
 
-    def _enqueue_call(self, message: Message[Any]) -> dict[str, Any]:
-        queue = message.queue_name
-        return {
-            "keys": [
+    def _enqueue(self, messages: Sequence[Message[Any]]) -> int:
+        names: list[str] = []
+        for queue in keys.QUEUES_BY_URGENCY:
+            names += [
                 keys.waiting(self.namespace, queue),
                 keys.messages(self.namespace, queue),
                 keys.wake(self.namespace, queue),
-            ],
-            "args": [message.options["redis_message_id"], message.encode(), MAX_WAKE_TOKENS],
-        }
+            ]
+        args: list[int | str | bytes] = [MAX_WAKE_TOKENS]
+        for message in messages:
+            number = keys.QUEUES_BY_URGENCY.index(message.queue_name)
+            args += [number, message.options["redis_message_id"], message.encode()]
+        return int(self._enqueue_script(keys=names, args=args))
 
     # -- out --------------------------------------------------------------
 
-    def fetch(self, queues: Iterable[str], wanted: int, streak: int) -> tuple[int, list[bytes]]:
+    def fetch(self, queues: Iterable[str], wanted: int, streak: int) -> tuple[int, list[TaskMessage]]:
         """Takes up to `wanted` messages from these queues; see fetch.lua. Also a sign of life."""
         ordered = [queue for queue in keys.QUEUES_BY_URGENCY if queue in queues]
         names = [keys.heartbeats(self.namespace)]
@@ -115,16 +117,33 @@ class TaskBroker(RedisBroker):
                 keys.wake(self.namespace, queue),
             ]
         args: list[int | str] = [current_millis(), self.broker_id, wanted, streak, HIGH_PER_NORMAL]
-        answer = self._fetch_script(keys=names, args=args)
-        return int(answer[0]), list(answer[1:])
+        args.append(keys.cancel_flag(self.namespace, ""))
+        streak, *found = self._fetch_script(keys=names, args=args)
+        pairs = zip(found[::2], found[1::2], strict=True)
+        return int(streak), [TaskMessage(Message.decode(data), cancelled=bool(flag)) for data, flag in pairs]
+
+    def acknowledge(self, queue: str, ids: Sequence[str]) -> None:
+        """Messages are done with. Raises redis.RedisError."""
+        names = [keys.fetched(self.namespace, self.broker_id, queue), keys.messages(self.namespace, queue)]
+        self._acknowledge_script(keys=names, args=list(ids))
+
+    def put_back(self, messages: Sequence[TaskMessage]) -> None:
+        """Others may take what was fetched and not started. Raises redis.RedisError."""
+        for queue in keys.QUEUES_BY_URGENCY:
+            ids = [message.redis_id for message in messages if message.queue_name == queue]
+            if ids:
+                names = [
+                    keys.fetched(self.namespace, self.broker_id, queue),
+                    keys.messages(self.namespace, queue),
+                    keys.waiting(self.namespace, queue),
+                    keys.wake(self.namespace, queue),
+                ]
+                self._give_back_script(keys=names, args=ids)
 
     def wait_for_message(self, queues: Iterable[str], seconds: float) -> None:
         """Returns when a message was queued, or after `seconds`."""
         names = [keys.wake(self.namespace, queue) for queue in queues]
-        if names:
-            self.client.blpop(names, timeout=seconds)
-        else:
-            time.sleep(seconds)
+        self.client.blpop([*names, keys.own_wake(self.namespace, self.broker_id)], timeout=seconds)
 
     def recover(self) -> None:
         """Puts back what silent consumers had fetched. Harmless to repeat."""
@@ -138,9 +157,16 @@ class TaskBroker(RedisBroker):
 
     def give_back(self) -> None:
         """Puts what was fetched and not started back into its queue; `recover` does it if Redis is gone."""
-        for message in self.dispenser.leftovers():
-            with suppress(redis.RedisError):
-                self.do_requeue(message.queue_name, message.options["redis_message_id"])
+        with suppress(redis.RedisError):
+            self.put_back(self.dispenser.leftovers())
+
+    def wake(self) -> None:
+        """Ends the waiting of this process's own consumers. Without Redis they do not wait."""
+        name = keys.own_wake(self.namespace, self.broker_id)
+        with suppress(redis.RedisError), self.client.pipeline(transaction=False) as pipeline:
+            pipeline.rpush(name, "1")
+            pipeline.expire(name, _TOKEN_SECONDS)
+            pipeline.execute()
 
     def close(self) -> None:
         """Closes the connections."""

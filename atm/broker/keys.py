@@ -52,8 +52,13 @@ def wake(prefix: str, queue: str) -> str:
     return f"{prefix}:{queue}.wake"
 
 
+def own_wake(prefix: str, consumer: str) -> str:
+    """List of tokens for one consumer only: something other than a message has come up."""
+    return f"{prefix}:{consumer}.wake"
+
+
 def cancel_flag(prefix: str, task_id: str) -> str:
-    """Says that a task shall end; the value is who asked."""
+    """Says that a task shall end; the value is who asked. fetch.lua puts the id at its end, too."""
     return f"{prefix}:cancel:{task_id}"
 
 

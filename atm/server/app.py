@@ -31,7 +31,9 @@ from atm.server.interceptor import Translator
 from atm.server.readiness import Readiness
 from atm.server.registry import ServerRegistry
 from atm.server.servicer import Servicer
+from atm.service.creation import Creation
 from atm.service.dispatch import Dispatcher
+from atm.service.lookup import Lookup
 from atm.service.tasks import TaskService
 from atm.settings import Settings
 from atm.store import schema
@@ -44,8 +46,8 @@ logger = logging.getLogger(__name__)
 SERVICE = pb.DESCRIPTOR.services_by_name["TaskService"].full_name
 #: More calls than this at a time are RESOURCE_EXHAUSTED, not a queue without end.
 _MAX_CALLS = 4096
-#: Connections beside those of calls: the scheduler's roles, the registry, readiness.
-_SCHEDULER_CONNECTIONS = 8
+#: Connections beside those of calls: creation, lookup, the scheduler's roles, the registry, readiness.
+_OWN_CONNECTIONS = 10
 #: A client may ping an idle connection this often.
 _MIN_PING_MS = 5_000
 _OPTIONS = [
@@ -67,7 +69,7 @@ def run(settings: Settings) -> int:
     logs.configure(settings.log_level)
     if settings.upgrade_db:
         _upgrade(settings)
-    database = Database(settings.sql_url, pool_size=settings.server_threads + _SCHEDULER_CONNECTIONS)
+    database = Database(settings.sql_url, pool_size=settings.server_threads + _OWN_CONNECTIONS)
     broker = TaskBroker(
         settings.redis_url, prefix=settings.redis_prefix, consumer_timeout=settings.worker_lease_seconds
     )
@@ -97,16 +99,18 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
         loop.add_signal_handler(number, stopping.set)
 
     dispatcher = Dispatcher(broker)
-    service = TaskService(
+    creation = Creation(
         database,
         dispatcher,
         accept_unknown_types=settings.accept_unknown_types,
         relay_grace=settings.relay_grace_seconds,
-        worker_lease=settings.worker_lease_seconds,
+        deliver=loop.call_soon_threadsafe,
     )
+    lookup = Lookup(database, deliver=loop.call_soon_threadsafe)
+    service = TaskService(database, dispatcher, worker_lease=settings.worker_lease_seconds)
     pool = ThreadPoolExecutor(settings.server_threads, thread_name_prefix="atm-call")
     checker = health.aio.HealthServicer()
-    server = _grpc_server(settings, Servicer(service, pool), checker)
+    server = _grpc_server(settings, Servicer(creation, lookup, service, pool), checker)
     registry = ServerRegistry(database, settings)
     lease = Lease(broker.client, broker.namespace, registry.instance_id, LEASE_MS)
     leadership = Leadership(database, lease, registry.instance_id)
@@ -114,6 +118,8 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
     scheduler = Runner(_sweeps(settings, database, broker, dispatcher), leadership.leads)
     supervisor = Supervisor(worker_commands(settings))
 
+    for part in (dispatcher, creation, lookup):
+        part.start()
     await server.start()
     await asyncio.to_thread(registry.start)
     own_roles.start()
@@ -142,6 +148,9 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
     await asyncio.to_thread(supervisor.stop)
     await asyncio.to_thread(registry.stop)
     pool.shutdown()
+    # In this order: what is committed last is still queued.
+    for last in (lookup, creation, dispatcher):
+        await asyncio.to_thread(last.close)
     logger.info("%s has stopped", settings.server_id)
 
 

@@ -1,4 +1,4 @@
-"""The calls of the contract: decode, ask the service in a thread, encode."""
+"""The calls of the contract: decode, ask the service, encode."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
+from atm.models import Task
 from atm.rpc import task_service_pb2 as pb
 from atm.rpc.task_service_pb2_grpc import TaskServiceServicer
 from atm.server import convert
+from atm.service.creation import Creation
+from atm.service.lookup import Lookup
 from atm.service.tasks import TaskService
 
 R = TypeVar("R")
@@ -19,7 +22,11 @@ R = TypeVar("R")
 class Servicer(TaskServiceServicer):
     """One method for each call. The pool's size bounds how many use SQL at a time."""
 
-    def __init__(self, service: TaskService, pool: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, creation: Creation, lookup: Lookup, service: TaskService, pool: ThreadPoolExecutor
+    ) -> None:
+        self._creation = creation
+        self._lookup = lookup
         self._service = service
         self._pool = pool
 
@@ -30,13 +37,18 @@ class Servicer(TaskServiceServicer):
     async def CreateTask(self, request: pb.CreateTaskRequest, context: Any) -> pb.CreateTaskResponse:
         """Accepts a task. The answer means that it is committed."""
         new = convert.new_task(request)
-        task = await self._in_thread(lambda: self._service.create(new))
-        return pb.CreateTaskResponse(task=convert.task(task))
+        task = self._creation.prepare_at_once(new)
+        if task is None:
+            task = await self._in_thread(lambda: self._creation.prepare(new))
+        answer: asyncio.Future[Task] = asyncio.get_running_loop().create_future()
+        self._creation.submit(task, answer)
+        return pb.CreateTaskResponse(task=convert.task(await answer))
 
     async def GetTask(self, request: pb.GetTaskRequest, context: Any) -> pb.GetTaskResponse:
         """A task as it is now."""
-        task = await self._in_thread(lambda: self._service.get(request.task_id))
-        return pb.GetTaskResponse(task=convert.task(task))
+        answer: asyncio.Future[Task] = asyncio.get_running_loop().create_future()
+        self._lookup.submit(request.task_id, answer)
+        return pb.GetTaskResponse(task=convert.task(await answer))
 
     async def CancelTask(self, request: pb.CancelTaskRequest, context: Any) -> pb.CancelTaskResponse:
         """Ends a task that waits, asks a running one to end."""

@@ -1,13 +1,14 @@
 """The life of one attempt in SQL: claimed, remarked on, and ended exactly once.
 
-Each function is one transaction. An attempt that was given up on holds the
-task no longer; what it still reports is refused, and the refusal is logged.
+What several attempts want at the same time is one transaction. An attempt
+that was given up on holds the task no longer; what it still reports is
+refused, and the refusal is logged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy.engine import Connection
@@ -49,6 +50,24 @@ class Report:
         return bool(self.lines) or self.progress is not None
 
 
+@dataclass(frozen=True)
+class Claim:
+    """A worker wants to start this attempt. Answered with the task, or None when the hint is out of date."""
+
+    task_id: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class End:
+    """This attempt is over. Answered with the state that the task got, or None when it was refused."""
+
+    task_id: str
+    attempt: int
+    outcome: Outcome
+    report: Report = Report()
+
+
 class Attempts:
     """The attempts of one worker (or, for a server, those that it takes back)."""
 
@@ -58,48 +77,9 @@ class Attempts:
 
     def claim(self, task_id: str, attempt: int) -> Task | None:
         """The task, now held by this worker; None when the hint is out of date."""
-
-        def work(connection: Connection) -> Task | None:
-            at = now()
-            task = tasks.get(connection, task_id)
-            if task is None or task.status != Status.PENDING or task.attempt + 1 != attempt:
-                return None
-            if task.due_at > at + _CLOCK_TOLERANCE:
-                return None
-            values = {
-                "attempt": attempt,
-                "worker_id": self.worker_id,
-                "started_at": at,
-                "deadline_at": at + timedelta(milliseconds=task.timeout_ms) if task.timeout_ms else None,
-                "dispatch_at": None,
-                "progress": 0.0,
-                "progress_message": "",
-            }
-            change = Move(
-                task_id,
-                Status.PENDING,
-                task.attempt,
-                Status.PROCESSING,
-                f"attempt {attempt} started",
-                self.worker_id,
-                values=values,
-            )
-            if not tasks.move(connection, change, at):
-                return None
-            return task.model_copy(update={"status": Status.PROCESSING, **values})
-
-        return self._database.write(work)
-
-    def report(self, task_id: str, attempt: int, report: Report) -> bool:
-        """Adds what the attempt has to tell; False, and nothing, when it no longer holds the task."""
-
-        def work(connection: Connection) -> bool:
-            if not tasks.holds(connection, task_id, attempt):
-                return False
-            self._write_report(connection, task_id, attempt, report)
-            return True
-
-        return self._database.write(work)
+        task = self._database.write(lambda connection: self.settle(connection, [Claim(task_id, attempt)]))[0]
+        assert not isinstance(task, Status), "a claim is answered with a task"
+        return task
 
     def finish(
         self, task_id: str, attempt: int, outcome: Outcome, report: Report | None = None
@@ -108,42 +88,113 @@ class Attempts:
 
         The state that the task got, or None when the attempt held it no longer.
         """
+        return self.finish_all([End(task_id, attempt, outcome, report or Report())])[0]
 
-        def work(connection: Connection) -> Status | None:
-            at = now()
-            # Locked: a cancellation that came between reading and writing would
-            # be overlooked, and leave a task that waits and must not start.
-            task = tasks.get(connection, task_id, lock=True)
-            if task is None:
-                return None
-            if task.status == Status.PROCESSING and task.attempt == attempt:
-                decision = decide(task, outcome, at, self.worker_id)
-                if report:
-                    self._write_report(connection, task_id, attempt, report)
-                if tasks.move(connection, decision.move, at):
-                    logs.add(connection, *decision.remarks)
-                    return decision.move.to_status
-            refusal = (
-                f"{outcome.refused_as} of attempt {attempt} was refused: the attempt had been given up on"
-            )
-            logs.add(connection, self._remark(task_id, attempt, refusal, at))
-            return None
+    def finish_all(self, ends: Sequence[End]) -> list[Status | None]:
+        """Ends attempts in one transaction; see `finish`."""
+        answers = self._database.write(lambda connection: self.settle(connection, ends))
+        return [answer if isinstance(answer, Status) else None for answer in answers]
+
+    def report(self, task_id: str, attempt: int, report: Report) -> bool:
+        """Adds what the attempt has to tell; False, and nothing, when it no longer holds the task."""
+
+        def work(connection: Connection) -> bool:
+            if not tasks.holds(connection, task_id, attempt):
+                return False
+            logs.add(connection, *self._lines(task_id, attempt, report))
+            self._touch_progress(connection, task_id, attempt, report)
+            return True
 
         return self._database.write(work)
 
-    def _write_report(self, connection: Connection, task_id: str, attempt: int, report: Report) -> None:
-        rows = [self._remark(task_id, attempt, line.message, line.at) for line in report.lines]
-        logs.add(connection, *rows)
+    def settle(self, connection: Connection, changes: Sequence[Claim | End]) -> list[Task | Status | None]:
+        """Makes these changes in one transaction; an answer for each, see `Claim` and `End`.
+
+        Raises LostRaceError when the transaction must be tried again.
+        """
+        answers: list[Task | Status | None] = [None] * len(changes)
+        left = list(enumerate(changes))
+        while left:
+            # Two of one task (a doubled message, say) are settled one after the other.
+            turn: dict[str, tuple[int, Claim | End]] = {}
+            later = []
+            for place, change in left:
+                if change.task_id in turn:
+                    later.append((place, change))
+                else:
+                    turn[change.task_id] = (place, change)
+            self._settle_turn(connection, list(turn.values()), answers)
+            left = later
+        return answers
+
+    def _settle_turn(
+        self,
+        connection: Connection,
+        turn: Sequence[tuple[int, Claim | End]],
+        answers: list[Task | Status | None],
+    ) -> None:
+        # Locked: a cancellation that came between reading and writing would be
+        # overlooked, and leave a task that waits and must not start.
+        found = tasks.get_all(connection, [change.task_id for _, change in turn], lock=True)
+        at = now()
+        moves: list[Move] = []
+        refusals: list[TaskLog] = []
+        for place, change in turn:
+            task = found.get(change.task_id)
+            if task is None:
+                continue
+            if isinstance(change, Claim):
+                start = self._start(task, change, at)
+                if start is not None:
+                    moves.append(start)
+                    answers[place] = task.model_copy(update={"status": Status.PROCESSING, **start.values})
+            elif task.status == Status.PROCESSING and task.attempt == change.attempt:
+                end = decide(task, change.outcome, at, self.worker_id)
+                moves.append(replace(end, before=self._lines(task.task_id, task.attempt, change.report)))
+                self._touch_progress(connection, task.task_id, task.attempt, change.report)
+                answers[place] = end.to_status
+            else:
+                refusals.append(self._refusal(change, at))
+        tasks.move_all(connection, moves, at)
+        logs.add(connection, *refusals)
+
+    def _start(self, task: Task, claim: Claim, at: datetime) -> Move | None:
+        if task.status != Status.PENDING or task.attempt + 1 != claim.attempt:
+            return None
+        if task.due_at > at + _CLOCK_TOLERANCE:
+            return None
+        values = {
+            "attempt": claim.attempt,
+            "worker_id": self.worker_id,
+            "started_at": at,
+            "deadline_at": at + timedelta(milliseconds=task.timeout_ms) if task.timeout_ms else None,
+            "dispatch_at": None,
+            "progress": 0.0,
+            "progress_message": "",
+        }
+        return Move(
+            task.task_id,
+            Status.PENDING,
+            task.attempt,
+            Status.PROCESSING,
+            f"attempt {claim.attempt} started",
+            self.worker_id,
+            values=values,
+        )
+
+    def _refusal(self, end: End, at: datetime) -> TaskLog:
+        said = (
+            f"{end.outcome.refused_as} of attempt {end.attempt} was refused: the attempt had been given up on"
+        )
+        return self._remark(end.task_id, end.attempt, said, at)
+
+    def _lines(self, task_id: str, attempt: int, report: Report) -> list[TaskLog]:
+        return [self._remark(task_id, attempt, line.message, line.at) for line in report.lines]
+
+    def _touch_progress(self, connection: Connection, task_id: str, attempt: int, report: Report) -> None:
         if report.progress is not None:
             words = report.progress.message[:PROGRESS_MESSAGE_LENGTH]
             tasks.touch_progress(connection, task_id, attempt, report.progress.fraction, words)
 
     def _remark(self, task_id: str, attempt: int, message: str, at: datetime) -> TaskLog:
-        return TaskLog(
-            task_id=task_id,
-            log_type=LogType.INFO,
-            message=message,
-            worker_id=self.worker_id,
-            attempt=attempt,
-            created_at=at,
-        )
+        return logs.row(task_id, LogType.INFO, message, at, worker_id=self.worker_id, attempt=attempt)

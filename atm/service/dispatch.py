@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import redis
 
+from atm.broker.batches import Batches
 from atm.broker.broker import TaskBroker
 from atm.broker.cancel_flags import CancelFlags
 from atm.store.tasks import Dispatch
@@ -26,6 +27,19 @@ class Dispatcher:
         self._broker = broker
         self._flags = CancelFlags(broker.client, broker.namespace)
         self._paused_until = float("-inf")
+        self._posts = Batches(self.send, name="atm-send")
+
+    def start(self) -> None:
+        """Starts the thread that sends what is posted."""
+        self._posts.start()
+
+    def close(self) -> None:
+        """Sends what was posted, and ends the thread."""
+        self._posts.close()
+
+    def post(self, tasks: Sequence[Dispatch]) -> None:
+        """Has the next attempt of each task queued soon, together with what others post."""
+        self._posts.add(tasks)
 
     def send(self, tasks: Sequence[Dispatch]) -> bool:
         """Queues the next attempt of each task; False when Redis did not take them."""

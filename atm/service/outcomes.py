@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from atm.models import LogType, Reason, Status, Task, TaskLog
+from atm.models import LogType, Reason, Status, Task
 from atm.retrying import wait_ms
+from atm.store import logs
 from atm.store.tasks import Move
 from atm.values import storable
 
@@ -71,17 +72,9 @@ class WorkerLost:
 Outcome = Succeeded | Failed | TimedOut | Cancelled | HandedBack | WorkerLost
 
 
-@dataclass(frozen=True)
-class Decision:
-    """A change of state, and rows that explain it further."""
-
-    move: Move
-    remarks: list[TaskLog] = field(default_factory=list)
-
-
 def decide(
     task: Task, outcome: Outcome, at: datetime, worker_id: str, rng: random.Random | None = None
-) -> Decision:
+) -> Move:
     """What becomes of `task`, which is PROCESSING, when its current attempt ends like this."""
     end = _Ending(task, at, worker_id)
     match outcome:
@@ -113,35 +106,34 @@ class _Ending:
     at: datetime
     worker_id: str
 
-    def final(self, status: Status, message: str, values: dict[str, Any]) -> Decision:
+    def final(self, status: Status, message: str, values: dict[str, Any]) -> Move:
         always = {"deadline_at": None, "worker_id": self.worker_id}
-        return Decision(self._move(status, LogType.STATE_CHANGE, message, always | values))
+        return self._move(status, LogType.STATE_CHANGE, message, always | values)
 
-    def cancelled(self, how: str) -> Decision:
+    def cancelled(self, how: str) -> Move:
         by = self.task.cancel_requested_by or "someone unknown"
         values = {"error_reason": Reason.CANCELLED, "error_message": f"cancelled by {by}"}
         return self.final(Status.CANCELLED, f"cancelled by {by}: {how}", values)
 
-    def failed(self, status: Status, reason: Reason, error: str, said: str, traceback: str) -> Decision:
+    def failed(self, status: Status, reason: Reason, error: str, said: str, traceback: str) -> Move:
         message = error.strip().splitlines()[0] if error.strip() else reason
         values = {"error_reason": reason, "error_message": storable(message)[:MAX_ERROR_MESSAGE]}
-        decision = self.final(status, said, values)
-        explanation = TaskLog(
-            task_id=self.task.task_id,
-            log_type=LogType.ERROR,
-            message=traceback or error or reason,
+        explanation = logs.row(
+            self.task.task_id,
+            LogType.ERROR,
+            traceback or error or reason,
+            self.at,
             worker_id=self.worker_id,
             attempt=self.task.attempt,
-            created_at=self.at,
         )
-        return Decision(decision.move, [explanation])
+        return replace(self.final(status, said, values), after=[explanation])
 
     def pending(
         self, log_type: LogType, message: str, due_at: datetime, values: dict[str, Any] | None = None
-    ) -> Decision:
+    ) -> Move:
         # Nobody holds it, and the relay sends the next message when it is due.
         always = {"deadline_at": None, "worker_id": "", "due_at": due_at, "dispatch_at": due_at}
-        return Decision(self._move(Status.PENDING, log_type, message, always | (values or {})))
+        return self._move(Status.PENDING, log_type, message, always | (values or {}))
 
     def retry_or(
         self,
@@ -153,7 +145,7 @@ class _Ending:
         log_type: LogType,
         rng: random.Random | None,
         retryable: bool = True,
-    ) -> Decision:
+    ) -> Move:
         """A retry, if one is left and nobody wants the task to end; `final` otherwise."""
         task = self.task
         retry = task.retry_count + 1

@@ -1,18 +1,14 @@
-"""What clients can ask for: create, read, cancel and list tasks, and see the workers."""
+"""What clients can ask for: read, cancel and list tasks, and see workers and servers."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeVar
 
-import uuid_utils
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import IntegrityError
 
-from atm.errors import PreconditionError, RequestReusedError, TaskNotFoundError, UnavailableError
+from atm.errors import TaskNotFoundError
 from atm.models import (
     FINAL,
     Leader,
@@ -21,7 +17,6 @@ from atm.models import (
     Server,
     Status,
     Task,
-    TaskConfig,
     TaskLog,
     Worker,
     WorkerStatus,
@@ -29,16 +24,10 @@ from atm.models import (
 )
 from atm.service import validation
 from atm.service.dispatch import Dispatcher
-from atm.service.validation import Listing, NewTask
+from atm.service.validation import Listing
 from atm.store import logs, servers, tasks, workers
 from atm.store.database import Database
-from atm.store.tasks import Dispatch, Filter, Move
-from atm.store.types import TypeCache
-
-T = TypeVar("T")
-
-#: How many known types an answer about an unknown one suggests.
-_SUGGESTIONS = 3
+from atm.store.tasks import Filter, Move
 
 
 @dataclass(frozen=True)
@@ -61,63 +50,19 @@ class Statistics:
 
 
 class TaskService:
-    """The use cases of clients. Every method may block on SQL; call it from a thread.
+    """The use cases of clients but the creation of tasks (see atm.service.creation).
 
-    Methods raise the ServiceErrors of atm.errors. `relay_grace` is how many
-    seconds a fresh task's message may take before the relay looks after it;
-    `worker_lease` how many without a heartbeat make a worker LOST.
+    Every method may block on SQL; call it from a thread. Methods raise the
+    ServiceErrors of atm.errors. `worker_lease` is how many seconds without a
+    heartbeat make a worker LOST.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        dispatcher: Dispatcher,
-        *,
-        accept_unknown_types: bool = False,
-        relay_grace: float = 3.0,
-        worker_lease: float = 8.0,
-    ) -> None:
+    def __init__(self, database: Database, dispatcher: Dispatcher, *, worker_lease: float = 8.0) -> None:
         self._database = database
         self._dispatcher = dispatcher
-        self._types = TypeCache(database)
-        self._accept_unknown_types = accept_unknown_types
-        self._relay_grace = timedelta(seconds=relay_grace)
         self._worker_lease = timedelta(seconds=worker_lease)
 
     # -- tasks --------------------------------------------------------------
-
-    def create(self, new: NewTask) -> Task:
-        """Accepts a task: when this returns, the task and its first log row are committed.
-
-        A request id that was used before gives the task that it made.
-        """
-        validation.check_new_task(new)
-        task = _task_of(new, self._config_of(new.task_type), now(), self._relay_grace)
-        try:
-            self._database.write(lambda connection: tasks.insert_task(connection, task))
-        except IntegrityError:
-            # Ids of tasks are never the same: it is the request's.
-            return self._task_of_request(new)
-        if not new.delay_ms:
-            self._dispatcher.send([Dispatch(task.task_id, 1, task.priority)])
-        return task
-
-    def _task_of_request(self, new: NewTask) -> Task:
-        task = self._database.read(lambda connection: tasks.of_request(connection, new.request_id))
-        if task is None:
-            # It was deleted in between.
-            raise UnavailableError("the request's first task is just being deleted", retry_after=1.0)
-        if task.request_digest != new.digest():
-            raise RequestReusedError(
-                f"the request id {new.request_id!r} was used before, for another task: {task.task_id}",
-                metadata={"task_id": task.task_id, "request_id": new.request_id},
-            )
-        return task
-
-    def get(self, task_id: str) -> Task:
-        """The task as it is now."""
-        validation.check_task_id(task_id)
-        return self._database.read(lambda connection: _existing(connection, task_id))
 
     def logs(self, task_id: str) -> Sequence[TaskLog]:
         """The whole history of a task, oldest first."""
@@ -192,49 +137,6 @@ class TaskService:
             load=sum(worker.load for worker in living),
         )
 
-    # -- types ----------------------------------------------------------------
-
-    def _config_of(self, task_type: str) -> TaskConfig:
-        config = self._types.get(task_type)
-        if config is None:
-            if self._accept_unknown_types:
-                return TaskConfig(task_type=task_type, updated_at=now())
-            raise _unknown_type(task_type, self._types.names())
-        if not config.enabled:
-            raise PreconditionError(
-                f"the task type {task_type!r} is disabled",
-                reason="TASK_TYPE_DISABLED",
-                metadata={"task_type": task_type},
-            )
-        return config
-
-
-def _task_of(new: NewTask, config: TaskConfig, created_at: datetime, relay_grace: timedelta) -> Task:
-    due_at = created_at + timedelta(milliseconds=new.delay_ms)
-    return Task(
-        task_id=str(uuid_utils.uuid7()),
-        task_type=new.task_type,
-        status=Status.PENDING,
-        priority=new.priority,
-        payload=dict(new.payload),
-        max_retry=_chosen(new.max_retry, config.max_retry),
-        timeout_ms=_chosen(new.timeout_ms, config.default_timeout_ms),
-        retry_strategy=new.retry_strategy or config.retry_strategy,
-        retry_delay_ms=_chosen(new.retry_delay_ms, config.retry_delay_ms),
-        retry_backoff_rate=_chosen(new.retry_backoff_rate, config.retry_backoff_rate),
-        retry_max_delay_ms=_chosen(new.retry_max_delay_ms, config.retry_max_delay_ms),
-        created_at=created_at,
-        due_at=due_at,
-        # What waits is sent by the relay; what does not is sent now, and looked after by the relay.
-        dispatch_at=due_at if new.delay_ms else created_at + relay_grace,
-        request_id=new.request_id or None,
-        request_digest=new.digest() if new.request_id else "",
-    )
-
-
-def _chosen(asked: T | None, default: T) -> T:
-    return default if asked is None else asked
-
 
 def _existing(connection: Connection, task_id: str) -> Task:
     task = tasks.get(connection, task_id)
@@ -271,23 +173,7 @@ def _cancel(connection: Connection, task_id: str, requested_by: str, at: datetim
         return CancelAnswer(True, f"cancellation was already requested, by {task.cancel_requested_by}")
     if not tasks.mark_cancel_requested(connection, task_id, task.attempt, requested_by, at):
         return None
-    remark = TaskLog(
-        task_id=task_id,
-        log_type=LogType.INFO,
-        message=f"cancellation requested by {requested_by}",
-        worker_id=task.worker_id,
-        attempt=task.attempt,
-        created_at=at,
-    )
+    said = f"cancellation requested by {requested_by}"
+    remark = logs.row(task_id, LogType.INFO, said, at, worker_id=task.worker_id, attempt=task.attempt)
     logs.add(connection, remark)
     return CancelAnswer(True, "cancellation requested: the task is being stopped")
-
-
-def _unknown_type(task_type: str, known: Sequence[str]) -> PreconditionError:
-    alike = difflib.get_close_matches(task_type, known, n=_SUGGESTIONS, cutoff=0.5)
-    hint = f"did you mean {' or '.join(alike)}?" if alike else "no known type looks like it"
-    return PreconditionError(
-        f"no worker has announced the task type {task_type!r}; {hint}",
-        reason="UNKNOWN_TASK_TYPE",
-        metadata={"task_type": task_type, "suggestions": ",".join(alike)},
-    )

@@ -64,11 +64,14 @@ class TypeCache:
         self._types: dict[str, TaskConfig] = {}
         self._read_at = float("-inf")
 
+    def cached(self, task_type: str) -> TaskConfig | None:
+        """The configuration of a type, if it is known without asking SQL."""
+        fresh = time.monotonic() - self._read_at < self._max_age
+        return self._types.get(task_type) if fresh else None
+
     def get(self, task_type: str) -> TaskConfig | None:
         """The configuration of a type, or None if there is no such type."""
-        fresh = time.monotonic() - self._read_at < self._max_age
-        found = self._types.get(task_type) if fresh else None
-        return found if found is not None else self._refresh().get(task_type)
+        return self.cached(task_type) or self._refresh().get(task_type)
 
     def names(self) -> list[str]:
         """The names of all known types."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from threading import Event
@@ -63,10 +64,15 @@ class Context:
         self._interrupted = Event()
         self._interruption: Interruption | None = None
         self._noticed = False
+
+    @functools.cached_property
+    def logger(self) -> logging.Logger:
+        """Its lines go into the task's history, and into the worker's log."""
         # Not in logging's tree of names, which would keep one for each task.
-        self.logger = logging.Logger(f"{_LOGGER_NAME}.{task_type}", logging.DEBUG)
-        self.logger.parent = logging.getLogger(_LOGGER_NAME)
-        self.logger.addHandler(_SinkHandler(sink))
+        logger = logging.Logger(f"{_LOGGER_NAME}.{self.task_type}", logging.DEBUG)
+        logger.parent = logging.getLogger(_LOGGER_NAME)
+        logger.addHandler(_SinkHandler(self._sink))
+        return logger
 
     @property
     def cancelled(self) -> bool:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-import threading
 import traceback
-from collections.abc import Callable
-from typing import Any, TypeVar
+from concurrent.futures import Future
+from typing import Any
 
 from atm.errors import NonRetryableError, UnavailableError
-from atm.models import Reason, Status
-from atm.service.attempts import Attempts, Report
+from atm.models import Reason, Status, Task
+from atm.service.attempts import Claim, End
 from atm.service.outcomes import Failed, Outcome, Succeeded, TimedOut
+from atm.store.group_commit import GroupCommit
+from atm.store.tasks import LostRaceError
 from atm.worker.executors import Executor
 from atm.worker.executors.process import ChildDiedError, ChildError
 from atm.worker.handlers import HandlerSpec, Registry
@@ -20,11 +21,6 @@ from atm.worker.payloads import PayloadError, ResultError, bind, encode_result
 from atm.worker.running import RunningAttempt, RunningAttempts
 
 logger = logging.getLogger(__name__)
-
-R = TypeVar("R")
-
-#: Between two tries to write to an SQL that is out of reach.
-_AGAIN_SECONDS = 0.5
 
 
 class AttemptFailed(Exception):  # noqa: N818 - what Dramatiq's middleware sees of a failed attempt
@@ -42,26 +38,25 @@ class Execution:
 
     def __init__(
         self,
-        attempts: Attempts,
+        commits: GroupCommit[Claim | End, Task | Status | None],
         registry: Registry,
         running: RunningAttempts,
         executors: dict[str, Executor],
     ) -> None:
-        self._attempts = attempts
+        self._commits = commits
         self._registry = registry
         self._running = running
         self._executors = executors
-        # Set when SQL is no longer waited for.
-        self.leaving = threading.Event()
 
     def run(self, task_id: str, number: int) -> None:
         """Claims the attempt and runs it to its end; returns at once when the hint is out of date.
 
-        Raises AttemptFailed for an attempt that may be followed by another.
+        Its end is then on its way to SQL: see `RunningAttempts.ending`. Raises
+        AttemptFailed for an attempt that may be followed by another.
         """
         if self._running.get(task_id) is not None:
             return  # a doubled message
-        task = self._insist(lambda: self._attempts.claim(task_id, number))
+        task = self._claim(task_id, number)
         if task is None:
             logger.debug("task %s, attempt %d: out of date, or someone else's", task_id, number)
             return
@@ -76,40 +71,47 @@ class Execution:
             )
         else:
             self._running.add(attempt)
-            try:
-                outcome = self._outcome_of(attempt)
-            finally:
-                self._running.remove(attempt)
+            outcome = self._outcome_of(attempt)
         if isinstance(outcome, Failed | TimedOut):
             raise AttemptFailed(attempt, outcome)
         self.finish(attempt, outcome)
 
-    def finish(self, attempt: RunningAttempt, outcome: Outcome) -> Status | None:
-        """Writes how the attempt ended, and what it has said last. Waits for SQL to be there."""
-        task = attempt.task
+    def finish(self, attempt: RunningAttempt, outcome: Outcome) -> None:
+        """Has it written how the attempt ended, and what it has said last. Does not wait for it."""
+        settled: Future[Task | Status | None] = Future()
+        settled.add_done_callback(lambda settled: self._ended(attempt, outcome, settled))
         with attempt.journal.writing:
             report = attempt.journal.take()
-            try:
-                status = self._insist(lambda: self._write(attempt, outcome, report))
-            except Exception:
-                # A defect, or a value that this database cannot keep: the task must still end.
-                logger.exception("task %s: how it ended cannot be stored", task.task_id)
-                unstorable = Failed(
-                    Reason.INVALID_RESULT, "how the attempt ended cannot be stored", retryable=False
-                )
-                status = self._insist(lambda: self._write(attempt, unstorable, Report()))
-        logger.info(
+            # From running to ending in one step: SQL will say for a while that it runs here.
+            self._running.end(attempt, settled)
+            self._commits.submit(End(attempt.task.task_id, attempt.task.attempt, outcome, report), settled)
+
+    def _claim(self, task_id: str, number: int) -> Task | None:
+        try:
+            task = self._commits.call(Claim(task_id, number))
+        except UnavailableError:
+            return None  # the worker leaves: SQL is not waited for any more
+        assert not isinstance(task, Status), "a claim is answered with a task"
+        return task
+
+    def _ended(
+        self, attempt: RunningAttempt, outcome: Outcome, settled: Future[Task | Status | None]
+    ) -> None:
+        task, error = attempt.task, settled.exception()
+        self._running.remove(attempt)
+        if error is not None:
+            logger.error("task %s: how it ended could not be stored: %s", task.task_id, error)
+            return
+        level = logging.DEBUG if isinstance(outcome, Succeeded) else logging.INFO
+        logger.log(
+            level,
             "task %s (%s), attempt %d: %s → %s",
             task.task_id,
             task.task_type,
             task.attempt,
             type(outcome).__name__,
-            status or "refused",
+            settled.result() or "refused",
         )
-        return status
-
-    def _write(self, attempt: RunningAttempt, outcome: Outcome, report: Report) -> Status | None:
-        return self._attempts.finish(attempt.task.task_id, attempt.task.attempt, outcome, report)
 
     def _outcome_of(self, attempt: RunningAttempt) -> Outcome:
         """Runs the handler. Never raises."""
@@ -129,15 +131,17 @@ class Execution:
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is how its attempt ended
             return _failure(error)
 
-    def _insist(self, write: Callable[[], R]) -> R | None:
-        """What `write` returns, however long SQL is away; None when the worker leaves meanwhile."""
-        while True:
-            try:
-                return write()
-            except UnavailableError as error:
-                logger.warning("%s; trying again", error)
-                if self.leaving.wait(_AGAIN_SECONDS):
-                    return None
+
+def unstorable(change: Claim | End, error: Exception) -> End:
+    """What is stored instead of an end that the database cannot keep: the task must still end.
+
+    Raises the error for anything else.
+    """
+    if isinstance(change, Claim) or isinstance(error, LostRaceError):
+        raise error
+    logger.error("task %s: how it ended cannot be stored", change.task_id, exc_info=error)
+    outcome = Failed(Reason.INVALID_RESULT, "how the attempt ended cannot be stored", retryable=False)
+    return End(change.task_id, change.attempt, outcome)
 
 
 def _no_function(_context: Any, _payload: Any) -> None:

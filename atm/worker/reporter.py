@@ -120,8 +120,7 @@ class Reporter:
         held = self._database.read(
             lambda connection: tasks.held_by(connection, self._worker.worker_id, _LOOK)
         )
-        ours = {(attempt.task.task_id, attempt.task.attempt) for attempt in self._running.all()}
-        untracked = {(task.task_id, task.attempt) for task in held} - ours
+        untracked = {(task.task_id, task.attempt) for task in held} - self._running.held()
         for task_id, attempt in untracked & self._untracked:
             status = self._attempts.finish(task_id, attempt, WorkerLost("its worker lost track of it"))
             logger.warning("task %s, attempt %d, runs nowhere: %s", task_id, attempt, status)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Protocol
+from concurrent.futures import Future
+from typing import Any, Protocol
 
 from atm.models import Task
 from atm.worker.context import Context
@@ -57,31 +58,53 @@ class RunningAttempt:
 
 
 class RunningAttempts:
-    """All of them, by task. Safe to use from several threads."""
+    """All of them, by task. Safe to use from several threads.
+
+    One whose handler has ended is kept, as ending, until its end is in SQL.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_task: dict[str, RunningAttempt] = {}
+        self._ending: dict[str, tuple[RunningAttempt, Future[Any]]] = {}
 
     def add(self, attempt: RunningAttempt) -> None:
         """From now on the attempt is watched."""
         with self._lock:
             self._by_task[attempt.task.task_id] = attempt
 
-    def remove(self, attempt: RunningAttempt) -> None:
-        """The attempt is over."""
+    def end(self, attempt: RunningAttempt, settled: Future[Any]) -> None:
+        """The handler has ended; `settled` is done when its end is in SQL."""
         with self._lock:
-            if self._by_task.get(attempt.task.task_id) is attempt:
-                del self._by_task[attempt.task.task_id]
+            self._by_task.pop(attempt.task.task_id, None)
+            self._ending[attempt.task.task_id] = (attempt, settled)
+
+    def remove(self, attempt: RunningAttempt) -> None:
+        """The attempt is over, and SQL knows it."""
+        with self._lock:
+            if self._ending.get(attempt.task.task_id, (None,))[0] is attempt:
+                del self._ending[attempt.task.task_id]
 
     def get(self, task_id: str) -> RunningAttempt | None:
         """The attempt of a task that runs here, if one does."""
         return self._by_task.get(task_id)
+
+    def ending(self, task_id: str, number: int) -> Future[Any] | None:
+        """What is done when the end of this attempt is in SQL; None when it is not on its way."""
+        attempt, settled = self._ending.get(task_id, (None, None))
+        return settled if attempt is not None and attempt.task.attempt == number else None
 
     def all(self) -> list[RunningAttempt]:
         """Those that run now."""
         with self._lock:
             return list(self._by_task.values())
 
+    def held(self) -> set[tuple[str, int]]:
+        """The task and the number of every attempt that SQL may rightly say runs here."""
+        with self._lock:
+            attempts = [*self._by_task.values(), *(attempt for attempt, _ in self._ending.values())]
+        return {(attempt.task.task_id, attempt.task.attempt) for attempt in attempts}
+
     def __len__(self) -> int:
+        """How many run now."""
         return len(self._by_task)

@@ -16,13 +16,14 @@ from atm._version import __version__
 from atm.broker.broker import TaskBroker
 from atm.broker.cancel_flags import CancelFlags
 from atm.errors import UnavailableError
-from atm.models import Worker, now
-from atm.service.attempts import Attempts
+from atm.models import Status, Task, Worker, now
+from atm.service.attempts import Attempts, Claim, End
 from atm.service.outcomes import HandedBack
 from atm.settings import Settings
 from atm.store import types
 from atm.store.database import Database
-from atm.worker.execution import Execution
+from atm.store.group_commit import GroupCommit
+from atm.worker.execution import Execution, unstorable
 from atm.worker.executors import Executor
 from atm.worker.executors.coroutine import CoroutineExecutor
 from atm.worker.executors.process import ProcessExecutor
@@ -44,6 +45,8 @@ ORPHAN_DRAIN_SECONDS = 0.2
 #: ... and is gone after this long, whatever it is doing.
 ORPHAN_EXIT_SECONDS = 6.0
 _ORPHAN_LOOK_SECONDS = 0.5
+#: One each for the commits, the watcher, the reporter, and what is handed back at the end.
+_CONNECTIONS = 4
 
 
 class WorkerRuntime:
@@ -72,15 +75,21 @@ class WorkerRuntime:
 
         fork_heartbeat(self.settings, self.worker_id)
         threads = worker.worker_threads
-        # A connection for each thread, one for the watcher and one for the reporter.
-        self._database = Database(self.settings.sql_url, pool_size=threads + 2)
+        self._database = Database(self.settings.sql_url, pool_size=_CONNECTIONS)
         schema.require(self._database)
         for spec in self._registry.specs():
             types.announce(self._database, spec.task_type, spec.defaults())
         self.attempts = Attempts(self._database, self.worker_id)
-        self.execution = Execution(self.attempts, self._registry, self.running, self._executors)
-        self.flags = CancelFlags(broker.client, broker.namespace)
-        self._watcher = Watcher(self.running, self.flags, self.attempts)
+        self._commits: GroupCommit[Claim | End, Task | Status | None] = GroupCommit(
+            self._database.write,
+            self.attempts.settle,
+            name="atm-commit",
+            alone=lambda change, error: self.attempts.finish_all([unstorable(change, error)])[0],
+            insist=True,
+        )
+        self.execution = Execution(self._commits, self._registry, self.running, self._executors)
+        flags = CancelFlags(broker.client, broker.namespace)
+        self._watcher = Watcher(self.running, flags, self.attempts)
         self._reporter = Reporter(
             self._database,
             self.attempts,
@@ -91,6 +100,8 @@ class WorkerRuntime:
         self._reporter.start()
         self._watcher.start()
         threading.Thread(target=self._look_for_parent, name="atm-parent", daemon=True).start()
+        self._commits.start()
+        broker.acknowledger.start()
         broker.dispenser.capacity = threads
         logger.info("worker %s takes tasks, %d at a time", self.worker_id, threads)
 
@@ -98,13 +109,15 @@ class WorkerRuntime:
         """Takes no more tasks. What runs may go on for the drain time, and is handed back then."""
         broker.dispenser.stop()
         broker.give_back()
+        broker.wake()
         self._reporter.drain()
-        threading.Thread(target=self._hand_back, name="atm-drain", daemon=True).start()
+        threading.Thread(target=self._hand_back, args=(broker,), name="atm-drain", daemon=True).start()
 
-    def stop(self) -> None:
-        """Nothing runs any more: leaves the registry and closes everything."""
+    def stop(self, broker: TaskBroker) -> None:
+        """Nothing runs any more: commits what is left, leaves the registry and closes everything."""
         self._stopped.set()
-        self.execution.leaving.set()
+        self._commits.close()
+        broker.acknowledger.close()
         self._watcher.stop()
         self._reporter.stop()
         for executor in self._executors.values():
@@ -129,7 +142,7 @@ class WorkerRuntime:
     def _orphaned(self) -> bool:
         return os.getppid() != self._parent
 
-    def _hand_back(self) -> None:
+    def _hand_back(self, broker: TaskBroker) -> None:
         """Ends what still runs when the drain time is over; the task goes to another worker."""
         drain = ORPHAN_DRAIN_SECONDS if self._orphaned else self.settings.drain_seconds
         if self._idle_within(drain):
@@ -148,7 +161,7 @@ class WorkerRuntime:
             except UnavailableError:
                 logger.warning("it is not: the database cannot be reached; it is missed later")
         # Threads that do not end would keep the process; their tasks are someone else's now.
-        self.stop()
+        self.stop(broker)
         os._exit(0)
 
     def _idle_within(self, seconds: float) -> bool:

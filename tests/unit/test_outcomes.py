@@ -59,14 +59,14 @@ outcomes: st.SearchStrategy[Outcome] = st.one_of(
 
 @given(tasks(), outcomes)
 def test_every_end_is_a_legal_move_of_this_attempt(task: Task, outcome: Outcome) -> None:
-    move = decide(task, outcome, AT, "w").move
+    move = decide(task, outcome, AT, "w")
     assert move.to_status in TRANSITIONS[Status.PROCESSING]
     assert (move.task_id, move.from_status, move.attempt) == (task.task_id, Status.PROCESSING, task.attempt)
 
 
 @given(tasks(), outcomes)
 def test_a_retry_is_counted_once_and_never_beyond_what_is_allowed(task: Task, outcome: Outcome) -> None:
-    move = decide(task, outcome, AT, "w").move
+    move = decide(task, outcome, AT, "w")
     retries = (move.values or {}).get("retry_count", task.retry_count)
     charged = move.to_status is Status.PENDING and not isinstance(outcome, HandedBack)
     assert retries == task.retry_count + charged
@@ -76,12 +76,12 @@ def test_a_retry_is_counted_once_and_never_beyond_what_is_allowed(task: Task, ou
 @given(tasks(), outcomes)
 def test_a_task_that_shall_end_is_never_tried_again(task: Task, outcome: Outcome) -> None:
     if task.cancel_requested_at is not None:
-        assert decide(task, outcome, AT, "w").move.to_status is not Status.PENDING
+        assert decide(task, outcome, AT, "w").to_status is not Status.PENDING
 
 
 @given(tasks(), outcomes)
 def test_what_waits_is_due_within_the_cap_and_nobody_holds_it(task: Task, outcome: Outcome) -> None:
-    move = decide(task, outcome, AT, "w").move
+    move = decide(task, outcome, AT, "w")
     if move.to_status is Status.PENDING:
         values = dict(move.values or {})
         waits = (values["due_at"] - AT).total_seconds() * 1000
@@ -94,14 +94,14 @@ def test_what_waits_is_due_within_the_cap_and_nobody_holds_it(task: Task, outcom
 def test_a_failure_that_forbids_a_retry_is_final_and_explained(task: Task) -> None:
     outcome = Failed(Reason.HANDLER_ERROR, "no such customer", "Traceback …", retryable=False)
     decision = decide(task, outcome, AT, "w")
-    assert decision.move.to_status is Status.FAILED
-    assert [row.log_type for row in decision.remarks] == [LogType.ERROR]
-    assert decision.remarks[0].message == "Traceback …"
+    assert decision.to_status is Status.FAILED
+    assert [row.log_type for row in decision.after] == [LogType.ERROR]
+    assert decision.after[0].message == "Traceback …"
 
 
 @given(tasks())
 def test_a_lost_worker_costs_a_retry_and_then_the_task(task: Task) -> None:
-    move = decide(task, WorkerLost("gone"), AT, "w").move
+    move = decide(task, WorkerLost("gone"), AT, "w")
     if task.retry_count == task.max_retry:
         assert (move.to_status, (move.values or {})["error_reason"]) == (Status.FAILED, Reason.WORKER_LOST)
     else:

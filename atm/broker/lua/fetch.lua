@@ -3,13 +3,15 @@
 -- KEYS: heartbeats, then for each queue, most urgent first:
 --       waiting, messages, fetched, wake.
 -- ARGV: now in ms, consumer, wanted, streak (urgent messages since the last
---       other one), share.
--- Returns the new streak, then the messages. When it found none, the wake
--- tokens are gone too, so that the next token means a new message.
+--       other one), share, prefix of the cancel flags.
+-- Returns the new streak, then for each message the message and its task's
+-- cancel flag ("" when it is not up). When it found none, the wake tokens are
+-- gone too, so that the next token means a new message.
 redis.call("zadd", KEYS[1], ARGV[1], ARGV[2])
 local wanted = tonumber(ARGV[3])
 local streak = tonumber(ARGV[4])
 local share = tonumber(ARGV[5])
+local flags = ARGV[6]
 local queues = (#KEYS - 1) / 4
 
 local function take(queue)
@@ -22,20 +24,21 @@ local function take(queue)
         local message = redis.call("hget", KEYS[base + 1], id)
         if message then
             redis.call("sadd", KEYS[base + 2], id)
-            return message
+            -- An id is that of the task, a colon, and the attempt.
+            return message, redis.call("get", flags .. string.match(id, "^[^:]*")) or ""
         end
     end
 end
 
 local answer = { streak }
-while #answer - 1 < wanted do
+while #answer - 1 < 2 * wanted do
     local first, last, step = 1, queues, 1
     if streak >= share then
         first, last, step = queues, 1, -1
     end
-    local message
+    local message, flag
     for queue = first, last, step do
-        message = take(queue)
+        message, flag = take(queue)
         if message then
             streak = (queue == 1 and queues > 1) and streak + 1 or 0
             break
@@ -45,6 +48,7 @@ while #answer - 1 < wanted do
         break
     end
     answer[#answer + 1] = message
+    answer[#answer + 1] = flag
 end
 if wanted > 0 and #answer == 1 then
     for queue = 1, queues do

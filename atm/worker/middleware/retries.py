@@ -26,6 +26,7 @@ class Retries(Middleware):
     def after_process_message(
         self, broker: Any, message: Any, *, result: Any = None, exception: BaseException | None = None
     ) -> None:
-        """Runs before the message is acknowledged."""
+        """Runs before the message is acknowledged: which then waits for what is committed here."""
         if isinstance(exception, AttemptFailed):
             self._runtime.execution.finish(exception.attempt, exception.outcome)
+        message.settled = self._runtime.running.ending(*message.args)

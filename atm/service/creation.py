@@ -1,0 +1,177 @@
+"""Creating tasks: checked, committed with others that come at the same time, then queued."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import uuid_utils
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
+
+from atm.errors import PreconditionError, RequestReusedError, UnavailableError
+from atm.models import Status, Task, TaskConfig, now
+from atm.service import validation
+from atm.service.dispatch import Dispatcher
+from atm.service.validation import NewTask
+from atm.store import tasks
+from atm.store.database import Database
+from atm.store.group_commit import Answer, GroupCommit, at_once
+from atm.store.tasks import Dispatch
+from atm.store.types import TypeCache
+
+T = TypeVar("T")
+
+#: How many known types an answer about an unknown one suggests.
+_SUGGESTIONS = 3
+
+
+class Creation:
+    """Accepts tasks. Methods raise the ServiceErrors of atm.errors.
+
+    `relay_grace` is how many seconds a fresh task's message may take before
+    the relay looks after it. For `deliver` see GroupCommit.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        dispatcher: Dispatcher,
+        *,
+        accept_unknown_types: bool = False,
+        relay_grace: float = 3.0,
+        deliver: Callable[[Callable[[], None]], Any] = at_once,
+    ) -> None:
+        self._database = database
+        self._dispatcher = dispatcher
+        self._types = TypeCache(database)
+        self._accept_unknown_types = accept_unknown_types
+        self._relay_grace = timedelta(seconds=relay_grace)
+        self._commits: GroupCommit[Task, Task] = GroupCommit(
+            database.write,
+            _insert,
+            name="atm-create",
+            alone=self._of_same_request,
+            committed=self._queue,
+            deliver=deliver,
+        )
+
+    def start(self) -> None:
+        """Starts the thread that commits."""
+        self._commits.start()
+
+    def close(self) -> None:
+        """Commits what was submitted, and ends the thread."""
+        self._commits.close()
+
+    def prepare_at_once(self, new: NewTask) -> Task | None:
+        """Like `prepare`; None when that would have to ask SQL, and so must not be done in an event loop."""
+        validation.check_new_task(new)
+        config = self._types.cached(new.task_type)
+        return None if config is None else self._task_of(new, config)
+
+    def prepare(self, new: NewTask) -> Task:
+        """The task that a request asks for, checked and not stored yet."""
+        validation.check_new_task(new)
+        return self._task_of(new, self._config_of(new.task_type))
+
+    def submit(self, task: Task, answer: Answer[Task]) -> None:
+        """Stores it. When there is an answer, the task and its first log row are committed.
+
+        The answer to a request id that was used before is the task that it made.
+        Raises ExhaustedError.
+        """
+        self._commits.submit(task, answer)
+
+    def create(self, new: NewTask) -> Task:
+        """`prepare` and `submit`, for a thread that waits."""
+        return self._commits.call(self.prepare(new))
+
+    # -- committed -----------------------------------------------------------
+
+    def _queue(self, created: Sequence[Task | Exception]) -> None:
+        # What has a delay is sent by the relay, when it is due.
+        self._dispatcher.post(
+            [
+                Dispatch(task.task_id, 1, task.priority)
+                for task in created
+                if isinstance(task, Task) and task.due_at == task.created_at
+            ]
+        )
+
+    def _of_same_request(self, task: Task, error: Exception) -> Task:
+        """What to answer for a task that could not be inserted: the one that its request made before."""
+        if not isinstance(error, IntegrityError) or task.request_id is None:
+            raise error
+        request_id = task.request_id
+        first = self._database.read(lambda connection: tasks.of_request(connection, request_id))
+        if first is None:
+            # It was deleted in between.
+            raise UnavailableError("the request's first task is just being deleted", retry_after=1.0)
+        if first.request_digest != task.request_digest:
+            raise RequestReusedError(
+                f"the request id {request_id!r} was used before, for another task: {first.task_id}",
+                metadata={"task_id": first.task_id, "request_id": request_id},
+            )
+        return first
+
+    # -- prepared ------------------------------------------------------------
+
+    def _config_of(self, task_type: str) -> TaskConfig:
+        config = self._types.get(task_type)
+        if config is not None:
+            return config
+        if self._accept_unknown_types:
+            return TaskConfig(task_type=task_type, updated_at=now())
+        raise _unknown_type(task_type, self._types.names())
+
+    def _task_of(self, new: NewTask, config: TaskConfig) -> Task:
+        if not config.enabled:
+            raise PreconditionError(
+                f"the task type {new.task_type!r} is disabled",
+                reason="TASK_TYPE_DISABLED",
+                metadata={"task_type": new.task_type},
+            )
+        created_at = now()
+        due_at = created_at + timedelta(milliseconds=new.delay_ms)
+        # Everything in it was checked: Task(...) would take 50 µs to check it again.
+        return Task.model_construct(
+            task_id=str(uuid_utils.uuid7()),
+            task_type=new.task_type,
+            status=Status.PENDING,
+            priority=new.priority,
+            payload=dict(new.payload),
+            max_retry=_chosen(new.max_retry, config.max_retry),
+            timeout_ms=_chosen(new.timeout_ms, config.default_timeout_ms),
+            retry_strategy=new.retry_strategy or config.retry_strategy,
+            retry_delay_ms=_chosen(new.retry_delay_ms, config.retry_delay_ms),
+            retry_backoff_rate=_chosen(new.retry_backoff_rate, config.retry_backoff_rate),
+            retry_max_delay_ms=_chosen(new.retry_max_delay_ms, config.retry_max_delay_ms),
+            created_at=created_at,
+            due_at=due_at,
+            # What waits is sent by the relay; what does not is sent now, and looked after by the relay.
+            dispatch_at=due_at if new.delay_ms else created_at + self._relay_grace,
+            request_id=new.request_id or None,
+            request_digest=new.digest() if new.request_id else "",
+        )
+
+
+def _insert(connection: Connection, new: Sequence[Task]) -> Sequence[Task]:
+    tasks.insert_tasks(connection, new)
+    return new
+
+
+def _chosen(asked: T | None, default: T) -> T:
+    return default if asked is None else asked
+
+
+def _unknown_type(task_type: str, known: Sequence[str]) -> PreconditionError:
+    alike = difflib.get_close_matches(task_type, known, n=_SUGGESTIONS, cutoff=0.5)
+    hint = f"did you mean {' or '.join(alike)}?" if alike else "no known type looks like it"
+    return PreconditionError(
+        f"no worker has announced the task type {task_type!r}; {hint}",
+        reason="UNKNOWN_TASK_TYPE",
+        metadata={"task_type": task_type, "suggestions": ",".join(alike)},
+    )

@@ -1,0 +1,184 @@
+"""Group commit: what several callers want to write at the same time shares one transaction.
+
+A commit that is durable costs a millisecond of waiting for the disk, whether
+it holds one row or two hundred. What is handed over while a commit runs makes
+up the next one, so that a busy process commits as often as a quiet one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from queue import Empty, SimpleQueue
+from typing import Any, Generic, Protocol, TypeVar
+
+from sqlalchemy.engine import Connection
+
+from atm.errors import ExhaustedError, UnavailableError
+
+logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Given = TypeVar("Given", contravariant=True)
+
+#: Items of one transaction. More would make those wait that come first, for
+#: little: at 200 rows a commit the database is near its best.
+MOST = 200
+#: Items that may wait. At a few thousand a second this is seconds of work:
+#: a caller had better come back later.
+CAPACITY = 10_000
+#: When one that is turned away should come back.
+BUSY_SECONDS = 1.0
+#: Between two tries to write to an SQL that is out of reach.
+_AGAIN_SECONDS = 0.5
+
+
+class Answer(Protocol[Given]):
+    """Where a result goes: a future of threads or of asyncio."""
+
+    def done(self) -> bool: ...
+    def set_result(self, result: Given, /) -> None: ...
+    def set_exception(self, exception: BaseException, /) -> None: ...
+
+
+Work = Callable[[Connection, Sequence[Item]], Sequence[Result | Exception]]
+#: `Database.write`, or `Database.read` for callers that only want to know.
+Transact = Callable[[Callable[[Connection], Any]], Any]
+
+
+def at_once(deliver: Callable[[], None]) -> None:
+    """Delivers in the committing thread."""
+    deliver()
+
+
+class GroupCommit(Generic[Item, Result]):
+    """One thread that commits what is submitted.
+
+    `work` gets a transaction and some items, and returns a result for each; an
+    exception among them is raised for that caller. It runs again, with fewer
+    items, when the transaction was undone: one that fails fails alone.
+    `alone`, if given, is asked what to answer for an item whose transaction of
+    its own failed; it raises what is no answer. `committed` is told the
+    results of a commit before any caller is. `deliver` is given one call that
+    answers all callers of a commit (`at_once`, or a loop's
+    call_soon_threadsafe). With `insist`, SQL that is out of reach is waited
+    for, until `close`; otherwise the answer is an UnavailableError.
+    """
+
+    def __init__(
+        self,
+        transact: Transact,
+        work: Work[Item, Result],
+        *,
+        name: str,
+        alone: Callable[[Item, Exception], Result] | None = None,
+        committed: Callable[[Sequence[Result | Exception]], None] | None = None,
+        deliver: Callable[[Callable[[], None]], Any] = at_once,
+        insist: bool = False,
+        capacity: int = CAPACITY,
+    ) -> None:
+        self._transact = transact
+        self._work = work
+        self._alone = alone
+        self._committed = committed
+        self._deliver = deliver
+        self._insist = insist
+        self._capacity = capacity
+        self._queue: SimpleQueue[tuple[Item, Answer[Result]] | None] = SimpleQueue()
+        self._leaving = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Commits what was submitted, without waiting for an SQL that is away, and ends the thread."""
+        self._leaving.set()
+        self._queue.put(None)
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def submit(self, item: Item, answer: Answer[Result]) -> None:
+        """The answer gets the result once it is committed. Raises ExhaustedError when too many wait."""
+        if self._queue.qsize() >= self._capacity:
+            raise ExhaustedError(
+                "more is waiting to be stored than can be stored in time: come back later",
+                reason="TOO_BUSY",
+                retry_after=BUSY_SECONDS,
+            )
+        self._queue.put((item, answer))
+
+    def call(self, item: Item) -> Result:
+        """The committed result, for a thread that waits for it. Raises what `work` raises."""
+        future: Future[Result] = Future()
+        self.submit(item, future)
+        return future.result()
+
+    def _run(self) -> None:
+        ending = False
+        while not ending:
+            batch, ending = self._next_batch()
+            if not batch:
+                continue
+            results = self._commit([item for item, _ in batch])
+            answers = [answer for _, answer in batch]
+            self._deliver(lambda answers=answers, results=results: _settle(answers, results))  # type: ignore[misc]
+
+    def _next_batch(self) -> tuple[list[tuple[Item, Answer[Result]]], bool]:
+        """Waits for one item, and takes what else is there; True when it is the last batch."""
+        entry = self._queue.get()
+        batch: list[tuple[Item, Answer[Result]]] = []
+        while entry is not None:
+            # The caller of some may have gone: nobody was promised anything.
+            if not entry[1].done():
+                batch.append(entry)
+            if len(batch) == MOST:
+                return batch, False
+            try:
+                entry = self._queue.get_nowait()
+            except Empty:
+                return batch, False
+        return batch, True
+
+    def _commit(self, items: Sequence[Item]) -> list[Result | Exception]:
+        while True:
+            try:
+                results = list(self._transact(lambda connection: self._work(connection, items)))
+            except UnavailableError as error:
+                if not self._insist:
+                    return [error] * len(items)
+                logger.warning("%s; trying again", error)
+                if self._leaving.wait(_AGAIN_SECONDS):
+                    return [error] * len(items)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it must not fail the others
+                return self._apart(items, error)
+            else:
+                if self._committed is not None:
+                    self._committed(results)
+                return results
+
+    def _apart(self, items: Sequence[Item], error: Exception) -> list[Result | Exception]:
+        """One of these cannot be written: by halves, until it is alone."""
+        if len(items) > 1:
+            middle = len(items) // 2
+            return self._commit(items[:middle]) + self._commit(items[middle:])
+        if self._alone is None:
+            return [error]
+        try:
+            return [self._alone(items[0], error)]
+        except Exception as final:  # noqa: BLE001 - that is the answer
+            return [final]
+
+
+def _settle(answers: Sequence[Answer[Result]], results: Sequence[Result | Exception]) -> None:
+    for answer, result in zip(answers, results, strict=True):
+        if answer.done():
+            continue
+        if isinstance(result, Exception):
+            answer.set_exception(result)
+        else:
+            answer.set_result(result)
