@@ -140,15 +140,13 @@ class Task(SQLModel, table=True):
 
     __tablename__ = "task"
     __table_args__ = (
-        # Pages by status and priority, newest first (task ids sort by time).
+        # Pages, newest first (task ids sort by time). By the first of them the
+        # sweeps find what is PROCESSING: never more than there are threads.
         Index("ix_task_status_id", "status", "task_id"),
         Index("ix_task_priority_id", "priority", "task_id"),
         Index("ix_task_type_id", "task_type", "task_id"),
-        # The relay: what is pending and should have its message by now.
-        Index("ix_task_dispatch", "status", "dispatch_at"),
-        # The rescuer: what a worker holds; and what is overdue.
-        Index("ix_task_worker", "status", "worker_id"),
-        Index("ix_task_deadline", "status", "deadline_at"),
+        # The relay: what should have its message by now.
+        Index("ix_task_dispatch", "dispatch_at"),
         # Requests that were made before.
         Index("ix_task_request", "request_id", unique=True),
         # The pruner: what ended long ago.
@@ -185,7 +183,7 @@ class Task(SQLModel, table=True):
     completed_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
     # While PENDING: nobody starts it before.
     due_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
-    # While PENDING: when the relay next looks whether the task has its message.
+    # While PENDING, and only then: when the relay next looks whether the task has its message.
     dispatch_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
     # While PROCESSING: when the attempt's time is over. None: no limit.
     deadline_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))

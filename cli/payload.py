@@ -42,22 +42,28 @@ def parse_pair(pair: str) -> tuple[str, Any]:
 
 def _from_source(source: str) -> dict[str, Any]:
     if source == "-":
-        text, name = _decode(sys.stdin.buffer.read(), "standard input"), "standard input"
+        text, name = decode(sys.stdin.buffer.read(), "standard input"), "standard input"
     elif source.startswith("@"):
         name = source[1:]
         try:
-            text = _decode(Path(name).read_bytes(), name)
+            text = decode(Path(name).read_bytes(), name)
         except (OSError, ValueError) as error:
             raise PayloadError(f"{name!r} cannot be read: {error}") from error
     else:
         text, name = source, "--payload"
+    return parse_object(text, name)
+
+
+def parse_object(text: str, name: str) -> dict[str, Any]:
+    """A JSON object. Raises PayloadError, which says that `name` is none."""
     value = _parse(text, name)
     if not isinstance(value, dict):
-        raise PayloadError(f'{name}: the payload must be a JSON object, such as {{"key": "value"}}')
+        raise PayloadError(f'{name}: it must be a JSON object, such as {{"key": "value"}}')
     return value
 
 
-def _decode(content: bytes, name: str) -> str:
+def decode(content: bytes, name: str) -> str:
+    """UTF-8 as text. Raises PayloadError, which says that `name` is not."""
     try:
         # With or without the mark that some editors put first.
         return content.decode("utf-8-sig")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from atm_cli import console, payload
+from atm_cli.batch import create_from_file
 from atm_cli.cancel import cancel
 from atm_cli.exits import UsageError
 from atm_cli.options import OutputOption, ProfileOption, ServerOption, configure
@@ -48,7 +49,9 @@ WaitTimeout = Annotated[
 @app.command()
 def create(
     ctx: typer.Context,
-    task_type: Annotated[str, typer.Argument(metavar="TYPE", help="The type of task, such as example_task.")],
+    task_type: Annotated[
+        str | None, typer.Argument(metavar="[TYPE]", help="The type of task, such as example_task.")
+    ] = None,
     pairs: Annotated[
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE", help="The payload: key=text, or key:=JSON.", show_default=False),
@@ -83,15 +86,25 @@ def create(
             show_default=False,
         ),
     ] = None,
+    from_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|-",
+            help="Create many: one JSON object a line, with task_type and what else of "
+            "payload, priority, max_retry, timeout, delay and request_id is wanted.",
+            show_default=False,
+        ),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the task has ended.")] = False,
     timeout: WaitTimeout = None,
     server: ServerOption = None,
     output: OutputOption = None,
     profile: ProfileOption = None,
 ) -> None:
-    """Hand over a task. It is committed once this returns.
+    """Hand over a task, or with --from-file many. They are committed once this returns.
 
-    With --wait the exit code tells how the task ended: 0 SUCCESS, 8 FAILED or
+    The tasks of a file go in by the thousand: each thousand is accepted as a
+    whole or not at all. With --wait the exit code tells how the task ended: 0 SUCCESS, 8 FAILED or
     TIMEOUT, 9 CANCELLED, 7 still going on after --timeout.
     """
     config = configure(ctx, server, output, profile)
@@ -99,6 +112,12 @@ def create(
     from atm_cli.views import TASKS
     from atm_cli.waiting import wait_and_report
 
+    if from_file is not None:
+        _refuse_beside_file(ctx)
+        create_from_file(config, from_file)
+        return
+    if task_type is None:
+        raise UsageError("which type of task? `atm task create TYPE`, or --from-file FILE")
     if timeout is not None and not wait:
         raise UsageError("--timeout is how long --wait waits; --task-timeout limits the task itself")
     _check_seconds("--timeout", timeout)
@@ -170,6 +189,9 @@ def list_(
     ] = None,
     page: Annotated[int, typer.Option(min=1, help="Which page, from 1.")] = 1,
     page_size: Annotated[int, typer.Option(min=1, max=500, help="How many tasks a page has.")] = 20,
+    page_token: Annotated[
+        str, typer.Option(metavar="TOKEN", help="The next_page_token of the page before.", show_default=False)
+    ] = "",
     server: ServerOption = None,
     output: OutputOption = None,
     profile: ProfileOption = None,
@@ -186,9 +208,13 @@ def list_(
             task_type,
             page=page,
             page_size=page_size,
+            page_token=page_token,
         )
         write_many(config.output, TASKS, found.tasks, document=found)
-    if not found.tasks:
+    if page_token:
+        more = f"; the next page: --page-token {found.next_page_token}" if found.next_page_token else ""
+        console.words(f"{len(found.tasks)} tasks{more}")
+    elif not found.tasks:
         console.words(
             "no task matches" if not found.total else f"page {page} is empty; there are {found.pages}"
         )
@@ -216,6 +242,14 @@ def wait(
     _check_seconds("--timeout", timeout)
     with connected(config) as client:
         wait_and_report(config, client, task_id, timeout)
+
+
+def _refuse_beside_file(ctx: typer.Context) -> None:
+    """What is said of one task does not go with a file of many."""
+    for name in ctx.params.keys() - {"from_file", "server", "output", "profile"}:
+        source = ctx.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"--from-file does not go with {name.replace('_', '-')}: say it in the file")
 
 
 def _check_seconds(option: str, value: float | None) -> None:

@@ -8,6 +8,7 @@ that its type asks for (`fails`, `times_out`, `stuck`, anything else succeeds).
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -97,6 +98,22 @@ class FakeTaskService(task_service_pb2_grpc.TaskServiceServicer):
         answer = pb.GetTaskResponse(task=task)
         self._advance(task)
         return answer
+
+    def WaitTask(self, request: pb.WaitTaskRequest, context: grpc.ServicerContext) -> pb.WaitTaskResponse:
+        self._enter(request, context)
+        task = self._find(request.task_id, context)
+        if task.task_type == "stuck":
+            time.sleep(request.timeout_ms / 1000)
+        answer = pb.WaitTaskResponse(task=task)
+        self._advance(task)
+        return answer
+
+    def BatchCreateTasks(
+        self, request: pb.BatchCreateTasksRequest, context: grpc.ServicerContext
+    ) -> pb.BatchCreateTasksResponse:
+        made = [self.CreateTask(task, context).task for task in request.tasks]
+        self.requests.append(request)
+        return pb.BatchCreateTasksResponse(tasks=made)
 
     def CancelTask(
         self, request: pb.CancelTaskRequest, context: grpc.ServicerContext

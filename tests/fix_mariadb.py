@@ -44,10 +44,11 @@ def missing_reason() -> str:
 
 
 class MariaDB:
-    """A server with a root and an ordinary user."""
+    """A server with a root and an ordinary user. Its commits are durable, as by default."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, buffer_pool: str = "64M") -> None:
         self._folder = folder
+        self._buffer_pool = buffer_pool
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -78,7 +79,11 @@ class MariaDB:
                         "--bind-address=127.0.0.1",
                         f"--user={getpass.getuser()}",
                     ),
-                    *("--innodb-buffer-pool-size=64M", "--max-connections=300", "--skip-name-resolve"),
+                    *(
+                        f"--innodb-buffer-pool-size={self._buffer_pool}",
+                        "--max-connections=300",
+                        "--skip-name-resolve",
+                    ),
                 ],
                 stdout=subprocess.DEVNULL,
                 stderr=log,

@@ -1,12 +1,11 @@
-"""Acknowledges messages by the batch, and holds on to what Redis could not be told."""
+"""Tells Redis of messages that are done with, by the batch, and holds on to what it could not be told."""
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import redis
 
@@ -17,20 +16,27 @@ logger = logging.getLogger(__name__)
 #: Between two tries to reach a Redis that is gone.
 AGAIN_SECONDS = 0.5
 
-Acknowledge = Callable[[str, Sequence[str]], None]
+
+@dataclass(frozen=True)
+class Done:
+    """A message that is done with, and the task that ended by it, if one did."""
+
+    queue: str
+    message_id: str
+    ended_task: str = ""
 
 
 class Acknowledger:
-    """Takes (queue, message id) from any thread.
+    """Takes what is done from any thread.
 
     What Redis could not be told before `close` is told by nobody: the message
     is delivered again then, and refused, because SQL has what it did.
     """
 
-    def __init__(self, acknowledge: Acknowledge) -> None:
+    def __init__(self, acknowledge: Callable[[Sequence[Done]], None]) -> None:
         self._acknowledge = acknowledge
         self._leaving = threading.Event()
-        self._batches: Batches[tuple[str, str]] = Batches(self._tell, name="atm-acknowledge")
+        self._batches: Batches[Done] = Batches(self._insist, name="atm-acknowledge")
 
     def start(self) -> None:
         """Starts the thread."""
@@ -41,24 +47,16 @@ class Acknowledger:
         self._leaving.set()
         self._batches.close()
 
-    def add(self, queue: str, message_id: str) -> None:
+    def add(self, done: Done) -> None:
         """This message is done with."""
-        self._batches.add([(queue, message_id)])
+        self._batches.add([done])
 
-    def _tell(self, done: list[tuple[str, str]]) -> None:
-        by_queue: dict[str, list[str]] = defaultdict(list)
-        for queue, message_id in done:
-            by_queue[queue].append(message_id)
-        for queue, ids in by_queue.items():
-            self._insist(queue, ids)
-
-    def _insist(self, queue: str, ids: Sequence[str]) -> None:
+    def _insist(self, done: Sequence[Done]) -> None:
         while True:
             try:
-                self._acknowledge(queue, ids)
+                self._acknowledge(done)
                 return
             except redis.RedisError:
                 # The consumers say so in the log.
-                if self._leaving.is_set():
+                if self._leaving.wait(AGAIN_SECONDS):
                     return
-                time.sleep(AGAIN_SECONDS)

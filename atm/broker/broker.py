@@ -13,10 +13,11 @@ from dramatiq.brokers.redis import MAINTENANCE_SCALE, RedisBroker
 from dramatiq.common import current_millis
 
 from atm.broker import keys
-from atm.broker.acknowledger import Acknowledger
+from atm.broker.acknowledger import Acknowledger, Done
 from atm.broker.connection import connect
 from atm.broker.consumer import TaskConsumer
 from atm.broker.dispenser import Dispenser, TaskMessage
+from atm.broker.endings import announce
 
 #: Enough to wake every consumer of a large installation; more would only be
 #: empty fetches later.
@@ -122,10 +123,19 @@ class TaskBroker(RedisBroker):
         pairs = zip(found[::2], found[1::2], strict=True)
         return int(streak), [TaskMessage(Message.decode(data), cancelled=bool(flag)) for data, flag in pairs]
 
-    def acknowledge(self, queue: str, ids: Sequence[str]) -> None:
-        """Messages are done with. Raises redis.RedisError."""
-        names = [keys.fetched(self.namespace, self.broker_id, queue), keys.messages(self.namespace, queue)]
-        self._acknowledge_script(keys=names, args=list(ids))
+    def acknowledge(self, done: Sequence[Done]) -> None:
+        """Forgets messages, and tells which tasks have ended. Raises redis.RedisError."""
+        with self.client.pipeline(transaction=False) as pipeline:
+            for queue in keys.QUEUES_BY_URGENCY:
+                ids = [item.message_id for item in done if item.queue == queue]
+                if ids:
+                    fetched = keys.fetched(self.namespace, self.broker_id, queue)
+                    names = [fetched, keys.messages(self.namespace, queue)]
+                    self._acknowledge_script(keys=names, args=ids, client=pipeline)
+            ended = [item.ended_task for item in done if item.ended_task]
+            if ended:
+                announce(pipeline, self.namespace, ended)
+            pipeline.execute()
 
     def put_back(self, messages: Sequence[TaskMessage]) -> None:
         """Others may take what was fetched and not started. Raises redis.RedisError."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import redis
 
 from atm.broker import keys
+from atm.broker.endings import announce
 
 #: A flag outlives any wait in a queue that is still of interest; SQL remembers for good.
 FLAG_SECONDS = 24 * 3600
@@ -20,10 +21,11 @@ class CancelFlags:
         self._prefix = prefix
 
     def set(self, task_id: str, requested_by: str) -> None:
-        """Raises the flag of a task and tells every worker."""
+        """Raises the flag of a task; tells every worker, and whoever waits for it: it may have ended."""
         with self._client.pipeline(transaction=False) as pipeline:
             pipeline.set(keys.cancel_flag(self._prefix, task_id), requested_by, ex=FLAG_SECONDS)
             pipeline.publish(keys.cancel_channel(self._prefix), task_id)
+            announce(pipeline, self._prefix, [task_id])
             pipeline.execute()
 
     def of(self, task_ids: Sequence[str]) -> dict[str, str]:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import redis
 from dramatiq.broker import Consumer, MessageProxy
 
+from atm.broker.acknowledger import Done
 from atm.broker.dispenser import TaskMessage
+from atm.models import FINAL
 
 if TYPE_CHECKING:
     from atm.broker.broker import TaskBroker
@@ -75,8 +77,11 @@ class TaskConsumer(Consumer):
 
     def _acknowledge(self, message: TaskMessage, settled: Future[Any] | None = None) -> None:
         # What could not be committed was not done: the message stays.
-        if settled is None or settled.exception() is None:
-            self._broker.acknowledger.add(message.queue_name, message.redis_id)
+        if settled is not None and settled.exception() is not None:
+            return
+        over = settled is not None and settled.result() in FINAL
+        task_id = str(message.args[0]) if over else ""
+        self._broker.acknowledger.add(Done(message.queue_name, message.redis_id, task_id))
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         """Dramatiq stops and has not started these."""

@@ -67,6 +67,11 @@ def cancel_channel(prefix: str) -> str:
     return f"{prefix}:cancel"
 
 
+def ended_channel(prefix: str) -> str:
+    """Channel of the ids of tasks that have just ended, a space between them."""
+    return f"{prefix}:ended"
+
+
 def leader_lease(prefix: str) -> str:
     """Who leads the servers; it expires."""
     return f"{prefix}:leader"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -78,6 +78,14 @@ class AsyncClient:
         )
         return decode.task((await self._call(self._stub().CreateTask, request, deadline)).task)
 
+    async def create_tasks(
+        self, tasks: Sequence[Mapping[str, Any]], *, deadline: float = DEFAULT_DEADLINE_SECONDS
+    ) -> list[Task]:
+        """Hands over up to 1000 tasks in one transaction, all or none. See `Client.create_tasks`."""
+        request = requests.create_tasks(tasks)
+        response = await self._call(self._stub().BatchCreateTasks, request, deadline)
+        return [decode.task(task) for task in response.tasks]
+
     async def get_task(self, task_id: str, *, deadline: float = DEFAULT_DEADLINE_SECONDS) -> Task:
         """The task as it is now. Raises TaskNotFoundError."""
         return decode.task(
@@ -107,11 +115,21 @@ class AsyncClient:
         *,
         page: int = 1,
         page_size: int = 20,
+        page_token: str = "",
         deadline: float = DEFAULT_DEADLINE_SECONDS,
     ) -> TaskPage:
-        """One page (from 1) of the tasks that match, newest first; None matches any."""
+        """One page (from 1) of the tasks that match, newest first; None matches any.
+
+        `page_token` is the `next_page_token` of the page before: then `page`
+        is not looked at, and a page far in is as quick as the first.
+        """
         request = requests.list_tasks(
-            status=status, priority=priority, task_type=task_type, page=page, page_size=page_size
+            status=status,
+            priority=priority,
+            task_type=task_type,
+            page=page,
+            page_size=page_size,
+            page_token=page_token,
         )
         return decode.page(request, await self._call(self._stub().ListTasks, request, deadline))
 
@@ -127,20 +145,29 @@ class AsyncClient:
 
         `on_change` may be a plain function or a coroutine function.
         """
-        polling = Polling(task_id, timeout=timeout, call_deadline=deadline)
-        while True:
+        polling = Polling(task_id, timeout=timeout, call_deadline=deadline, watch=on_change is not None)
+        task: Task | None = None
+        while task is None or not task.is_final:
             try:
-                task = await self.get_task(task_id, deadline=polling.deadline())
+                if task is None:
+                    task = await self.get_task(task_id, deadline=polling.deadline())
+                else:
+                    task = await self._wait(task_id, polling)
             except ServiceError as error:
                 polling.failed(error)
-            else:
-                if polling.saw(task) and on_change is not None:
-                    outcome = on_change(task)
-                    if inspect.isawaitable(outcome):
-                        await outcome
-                if task.is_final:
-                    return task
-            await asyncio.sleep(polling.pause())
+                await asyncio.sleep(polling.pause())
+                continue
+            if polling.saw(task) and on_change is not None:
+                outcome = on_change(task)
+                if inspect.isawaitable(outcome):
+                    await outcome
+        return task
+
+    async def _wait(self, task_id: str, polling: Polling) -> Task:
+        hold_ms = polling.hold_ms()
+        request = requests.wait_task(task_id, hold_ms)
+        response = await self._call(self._stub().WaitTask, request, polling.deadline(hold_ms))
+        return decode.task(response.task)
 
     async def list_workers(self, *, deadline: float = DEFAULT_DEADLINE_SECONDS) -> list[Worker]:
         """The worker processes that the server knows."""

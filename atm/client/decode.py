@@ -70,6 +70,7 @@ def page(request: pb.ListTasksRequest, response: pb.ListTasksResponse) -> TaskPa
         total=response.total,
         page=request.page,
         page_size=request.page_size or 20,  # what the server takes 0 for
+        next_page_token=response.next_page_token,
     )
 
 

@@ -1,7 +1,8 @@
-"""When wait_for_task asks again, and when it gives up: the same for both clients.
+"""How wait_for_task asks, and when it gives up: the same for both clients.
 
-Only decisions, no calls and no sleeping: a client asks for `deadline()`, makes
-the call, reports what came with `saw()` or `failed()`, and sleeps `pause()`.
+Only decisions, no calls and no sleeping. A client asks GetTask first, and
+WaitTask with `hold_ms()` from then on; it reports what came with `saw()` or
+`failed()`, and sleeps `pause()` after a failure.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ MAX_PAUSE_SECONDS = 0.5
 PAUSE_GROWTH = 1.5
 #: A server that answered before may be gone for this long, as in a restart.
 OUTAGE_SECONDS = 30.0
+#: How long one WaitTask is held open, and by a client that wants to see progress.
+HOLD_SECONDS = 20.0
+WATCH_SECONDS = 0.5
 #: A poll near the end of the wait still gets the time for one answer.
 MIN_DEADLINE_SECONDS = 1.0
 
@@ -27,7 +31,8 @@ class Polling:
 
     `timeout` is the seconds to wait (None: for ever; the wait may take
     MIN_DEADLINE_SECONDS longer when the server hangs), `call_deadline` the
-    seconds that one poll may take.
+    seconds that one poll may take beside what it is held open for, and
+    `watch` whether changes before the end are of interest.
     """
 
     def __init__(
@@ -36,20 +41,27 @@ class Polling:
         *,
         timeout: float | None,
         call_deadline: float,
+        watch: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._task_id = task_id
         self._timeout = math.inf if timeout is None else max(0.0, timeout)
         self._call_deadline = call_deadline
+        self._hold = WATCH_SECONDS if watch else HOLD_SECONDS
         self._clock = clock
         self._started = clock()
         self._answered = self._started
         self._pause = FIRST_PAUSE_SECONDS
         self._last: Task | None = None
 
-    def deadline(self) -> float:
+    def hold_ms(self) -> int:
+        """How long the server shall wait for the end. Raises WaitTimeoutError when the time is up."""
+        return max(1, round(min(self._hold, self._left()) * 1000))
+
+    def deadline(self, hold_ms: int = 0) -> float:
         """The seconds that the next poll may take."""
-        return min(self._call_deadline, max(self._remaining(), MIN_DEADLINE_SECONDS))
+        remaining = max(self._remaining(), MIN_DEADLINE_SECONDS)
+        return min(self._call_deadline, remaining) + hold_ms / 1000
 
     def saw(self, task: Task) -> bool:
         """Takes an answer; whether it differs from the one before (the first one does)."""
@@ -69,14 +81,18 @@ class Polling:
             raise error
 
     def pause(self) -> float:
-        """The seconds to sleep before the next poll. Raises WaitTimeoutError when the time is up."""
+        """The seconds to sleep after a failure. Raises WaitTimeoutError when the time is up."""
+        left = self._left()
+        pause, self._pause = self._pause, min(self._pause * PAUSE_GROWTH, MAX_PAUSE_SECONDS)
+        return min(pause, left)
+
+    def _left(self) -> float:
         remaining = self._remaining()
         if remaining <= 0:
             raise WaitTimeoutError(
                 self._task_id, self._last.status if self._last else "UNKNOWN", self._timeout
             )
-        pause, self._pause = self._pause, min(self._pause * PAUSE_GROWTH, MAX_PAUSE_SECONDS)
-        return min(pause, remaining)
+        return remaining
 
     def _remaining(self) -> float:
         return self._timeout - (self._clock() - self._started)

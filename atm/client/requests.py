@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from atm.rpc import task_service_pb2 as pb
@@ -22,6 +22,16 @@ ANY_PRIORITY = -1
 
 Priority = Literal["normal", "high", 0, 1]
 _PRIORITIES: dict[str, int] = {"normal": 0, "high": 1}
+#: What may be said of each task of a batch, and what stands for what is not said.
+_OF_A_TASK: dict[str, Any] = {
+    "payload": None,
+    "priority": "normal",
+    "max_retry": None,
+    "timeout": None,
+    "retry": None,
+    "delay": 0.0,
+    "request_id": None,
+}
 _INT32_MAX = 2**31 - 1
 _INT64_MAX = 2**63 - 1
 
@@ -78,6 +88,22 @@ def create_task(
     return request
 
 
+def create_tasks(tasks: Sequence[Mapping[str, Any]]) -> pb.BatchCreateTasksRequest:
+    """Each mapping holds arguments of `create_task`; what it may leave out, it may leave out here."""
+    request = pb.BatchCreateTasksRequest()
+    for place, task in enumerate(tasks):
+        unknown = sorted(set(task) - set(_OF_A_TASK) - {"task_type"})
+        if unknown or "task_type" not in task:
+            known = ", ".join(("task_type", *_OF_A_TASK))
+            refuse(f"tasks[{place}]", f"takes {known}" + (f", not {unknown[0]!r}" if unknown else ""))
+        request.tasks.append(create_task(**{**_OF_A_TASK, **task}))
+    return request
+
+
+def wait_task(task_id: str, timeout_ms: int) -> pb.WaitTaskRequest:
+    return pb.WaitTaskRequest(task_id=check_text("task_id", task_id), timeout_ms=timeout_ms)
+
+
 def get_task(task_id: str) -> pb.GetTaskRequest:
     return pb.GetTaskRequest(task_id=check_text("task_id", task_id))
 
@@ -93,7 +119,13 @@ def get_task_logs(task_id: str) -> pb.GetTaskLogsRequest:
 
 
 def list_tasks(
-    *, status: str | None, priority: Priority | None, task_type: str | None, page: int, page_size: int
+    *,
+    status: str | None,
+    priority: Priority | None,
+    task_type: str | None,
+    page: int,
+    page_size: int,
+    page_token: str = "",
 ) -> pb.ListTasksRequest:
     """None means any."""
     return pb.ListTasksRequest(
@@ -102,6 +134,7 @@ def list_tasks(
         task_type=check_text("task_type", task_type or ""),
         page=_int32("page", page),
         page_size=_int32("page_size", page_size),
+        page_token=check_text("page_token", page_token),
     )
 
 

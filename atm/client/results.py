@@ -110,12 +110,17 @@ class TaskLog(_Record):
 
 @dataclass(frozen=True)
 class TaskPage(_Record):
-    """One page of tasks, newest first. `total` counts the matches on all pages."""
+    """One page of tasks, newest first. `total` counts the matches on all pages.
+
+    It is 0 on a page that was asked for by a token. `next_page_token` is empty
+    on the last page.
+    """
 
     tasks: tuple[Task, ...]
     total: int
     page: int
     page_size: int
+    next_page_token: str = ""
 
     def __iter__(self) -> Iterator[Task]:
         return iter(self.tasks)

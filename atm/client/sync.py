@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -88,6 +88,20 @@ class Client:
         )
         return decode.task(self._call(self._stub.CreateTask, request, deadline).task)
 
+    def create_tasks(
+        self, tasks: Sequence[Mapping[str, Any]], *, deadline: float = DEFAULT_DEADLINE_SECONDS
+    ) -> list[Task]:
+        """Hands over up to 1000 tasks in one transaction: all are accepted, or none.
+
+        Each is a mapping of `create_task`'s arguments: `task_type`, and any of
+        `payload`, `priority`, `max_retry`, `timeout`, `retry`, `delay` and
+        `request_id`. Raises what `create_task` raises; an
+        InvalidArgumentError names the task, as in `tasks[3].payload`.
+        """
+        request = requests.create_tasks(tasks)
+        response = self._call(self._stub.BatchCreateTasks, request, deadline)
+        return [decode.task(task) for task in response.tasks]
+
     def get_task(self, task_id: str, *, deadline: float = DEFAULT_DEADLINE_SECONDS) -> Task:
         """The task as it is now. Raises TaskNotFoundError."""
         return decode.task(self._call(self._stub.GetTask, requests.get_task(task_id), deadline).task)
@@ -116,11 +130,21 @@ class Client:
         *,
         page: int = 1,
         page_size: int = 20,
+        page_token: str = "",
         deadline: float = DEFAULT_DEADLINE_SECONDS,
     ) -> TaskPage:
-        """One page (from 1) of the tasks that match, newest first; None matches any."""
+        """One page (from 1) of the tasks that match, newest first; None matches any.
+
+        `page_token` is the `next_page_token` of the page before: then `page`
+        is not looked at, and a page far in is as quick as the first.
+        """
         request = requests.list_tasks(
-            status=status, priority=priority, task_type=task_type, page=page, page_size=page_size
+            status=status,
+            priority=priority,
+            task_type=task_type,
+            page=page,
+            page_size=page_size,
+            page_token=page_token,
         )
         return decode.page(request, self._call(self._stub.ListTasks, request, deadline))
 
@@ -140,18 +164,27 @@ class Client:
         goes on), TaskNotFoundError, and UnavailableError when the server is
         not there or stays away for 30 seconds.
         """
-        polling = Polling(task_id, timeout=timeout, call_deadline=deadline)
-        while True:
+        polling = Polling(task_id, timeout=timeout, call_deadline=deadline, watch=on_change is not None)
+        task: Task | None = None
+        while task is None or not task.is_final:
             try:
-                task = self.get_task(task_id, deadline=polling.deadline())
+                if task is None:
+                    task = self.get_task(task_id, deadline=polling.deadline())
+                else:
+                    task = self._wait(task_id, polling)
             except ServiceError as error:
                 polling.failed(error)
-            else:
-                if polling.saw(task) and on_change is not None:
-                    on_change(task)
-                if task.is_final:
-                    return task
-            time.sleep(polling.pause())
+                time.sleep(polling.pause())
+                continue
+            if polling.saw(task) and on_change is not None:
+                on_change(task)
+        return task
+
+    def _wait(self, task_id: str, polling: Polling) -> Task:
+        hold_ms = polling.hold_ms()
+        request = requests.wait_task(task_id, hold_ms)
+        response = self._call(self._stub.WaitTask, request, polling.deadline(hold_ms))
+        return decode.task(response.task)
 
     def list_workers(self, *, deadline: float = DEFAULT_DEADLINE_SECONDS) -> list[Worker]:
         """The worker processes that the server knows."""

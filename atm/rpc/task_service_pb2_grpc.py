@@ -59,6 +59,16 @@ class TaskServiceStub(object):
                 request_serializer=atm_dot_rpc_dot_task__service__pb2.ListTasksRequest.SerializeToString,
                 response_deserializer=atm_dot_rpc_dot_task__service__pb2.ListTasksResponse.FromString,
                 _registered_method=True)
+        self.BatchCreateTasks = channel.unary_unary(
+                '/taskservice.TaskService/BatchCreateTasks',
+                request_serializer=atm_dot_rpc_dot_task__service__pb2.BatchCreateTasksRequest.SerializeToString,
+                response_deserializer=atm_dot_rpc_dot_task__service__pb2.BatchCreateTasksResponse.FromString,
+                _registered_method=True)
+        self.WaitTask = channel.unary_unary(
+                '/taskservice.TaskService/WaitTask',
+                request_serializer=atm_dot_rpc_dot_task__service__pb2.WaitTaskRequest.SerializeToString,
+                response_deserializer=atm_dot_rpc_dot_task__service__pb2.WaitTaskResponse.FromString,
+                _registered_method=True)
         self.ListWorkers = channel.unary_unary(
                 '/taskservice.TaskService/ListWorkers',
                 request_serializer=atm_dot_rpc_dot_task__service__pb2.ListWorkersRequest.SerializeToString,
@@ -110,9 +120,21 @@ class TaskServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ListWorkers(self, request, context):
+    def BatchCreateTasks(self, request, context):
         """Added since.
         """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WaitTask(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWorkers(self, request, context):
+        """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -156,6 +178,16 @@ def add_TaskServiceServicer_to_server(servicer, server):
                     servicer.ListTasks,
                     request_deserializer=atm_dot_rpc_dot_task__service__pb2.ListTasksRequest.FromString,
                     response_serializer=atm_dot_rpc_dot_task__service__pb2.ListTasksResponse.SerializeToString,
+            ),
+            'BatchCreateTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchCreateTasks,
+                    request_deserializer=atm_dot_rpc_dot_task__service__pb2.BatchCreateTasksRequest.FromString,
+                    response_serializer=atm_dot_rpc_dot_task__service__pb2.BatchCreateTasksResponse.SerializeToString,
+            ),
+            'WaitTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.WaitTask,
+                    request_deserializer=atm_dot_rpc_dot_task__service__pb2.WaitTaskRequest.FromString,
+                    response_serializer=atm_dot_rpc_dot_task__service__pb2.WaitTaskResponse.SerializeToString,
             ),
             'ListWorkers': grpc.unary_unary_rpc_method_handler(
                     servicer.ListWorkers,
@@ -308,6 +340,60 @@ class TaskService(object):
             '/taskservice.TaskService/ListTasks',
             atm_dot_rpc_dot_task__service__pb2.ListTasksRequest.SerializeToString,
             atm_dot_rpc_dot_task__service__pb2.ListTasksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchCreateTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskservice.TaskService/BatchCreateTasks',
+            atm_dot_rpc_dot_task__service__pb2.BatchCreateTasksRequest.SerializeToString,
+            atm_dot_rpc_dot_task__service__pb2.BatchCreateTasksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WaitTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskservice.TaskService/WaitTask',
+            atm_dot_rpc_dot_task__service__pb2.WaitTaskRequest.SerializeToString,
+            atm_dot_rpc_dot_task__service__pb2.WaitTaskResponse.FromString,
             options,
             channel_credentials,
             insecure,

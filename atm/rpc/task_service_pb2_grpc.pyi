@@ -110,6 +110,38 @@ _TaskServiceListTasksType = typing_extensions.TypeVar(
     ],
 )
 
+_TaskServiceBatchCreateTasksType = typing_extensions.TypeVar(
+    '_TaskServiceBatchCreateTasksType',
+    grpc.UnaryUnaryMultiCallable[
+        atm.rpc.task_service_pb2.BatchCreateTasksRequest,
+        atm.rpc.task_service_pb2.BatchCreateTasksResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        atm.rpc.task_service_pb2.BatchCreateTasksRequest,
+        atm.rpc.task_service_pb2.BatchCreateTasksResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        atm.rpc.task_service_pb2.BatchCreateTasksRequest,
+        atm.rpc.task_service_pb2.BatchCreateTasksResponse,
+    ],
+)
+
+_TaskServiceWaitTaskType = typing_extensions.TypeVar(
+    '_TaskServiceWaitTaskType',
+    grpc.UnaryUnaryMultiCallable[
+        atm.rpc.task_service_pb2.WaitTaskRequest,
+        atm.rpc.task_service_pb2.WaitTaskResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        atm.rpc.task_service_pb2.WaitTaskRequest,
+        atm.rpc.task_service_pb2.WaitTaskResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        atm.rpc.task_service_pb2.WaitTaskRequest,
+        atm.rpc.task_service_pb2.WaitTaskResponse,
+    ],
+)
+
 _TaskServiceListWorkersType = typing_extensions.TypeVar(
     '_TaskServiceListWorkersType',
     grpc.UnaryUnaryMultiCallable[
@@ -158,7 +190,7 @@ _TaskServiceListServersType = typing_extensions.TypeVar(
     ],
 )
 
-class TaskServiceStub(typing.Generic[_TaskServiceCreateTaskType, _TaskServiceGetTaskType, _TaskServiceCancelTaskType, _TaskServiceGetTaskLogsType, _TaskServiceListTasksType, _TaskServiceListWorkersType, _TaskServiceGetStatisticsType, _TaskServiceListServersType]):
+class TaskServiceStub(typing.Generic[_TaskServiceCreateTaskType, _TaskServiceGetTaskType, _TaskServiceCancelTaskType, _TaskServiceGetTaskLogsType, _TaskServiceListTasksType, _TaskServiceBatchCreateTasksType, _TaskServiceWaitTaskType, _TaskServiceListWorkersType, _TaskServiceGetStatisticsType, _TaskServiceListServersType]):
     @typing.overload
     def __init__(self: TaskServiceStub[
         grpc.UnaryUnaryMultiCallable[
@@ -180,6 +212,14 @@ class TaskServiceStub(typing.Generic[_TaskServiceCreateTaskType, _TaskServiceGet
         grpc.UnaryUnaryMultiCallable[
             atm.rpc.task_service_pb2.ListTasksRequest,
             atm.rpc.task_service_pb2.ListTasksResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            atm.rpc.task_service_pb2.BatchCreateTasksRequest,
+            atm.rpc.task_service_pb2.BatchCreateTasksResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            atm.rpc.task_service_pb2.WaitTaskRequest,
+            atm.rpc.task_service_pb2.WaitTaskResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             atm.rpc.task_service_pb2.ListWorkersRequest,
@@ -218,6 +258,14 @@ class TaskServiceStub(typing.Generic[_TaskServiceCreateTaskType, _TaskServiceGet
             atm.rpc.task_service_pb2.ListTasksResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            atm.rpc.task_service_pb2.BatchCreateTasksRequest,
+            atm.rpc.task_service_pb2.BatchCreateTasksResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            atm.rpc.task_service_pb2.WaitTaskRequest,
+            atm.rpc.task_service_pb2.WaitTaskResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             atm.rpc.task_service_pb2.ListWorkersRequest,
             atm.rpc.task_service_pb2.ListWorkersResponse,
         ],
@@ -242,8 +290,12 @@ class TaskServiceStub(typing.Generic[_TaskServiceCreateTaskType, _TaskServiceGet
 
     ListTasks: _TaskServiceListTasksType
 
-    ListWorkers: _TaskServiceListWorkersType
+    BatchCreateTasks: _TaskServiceBatchCreateTasksType
     """Added since."""
+
+    WaitTask: _TaskServiceWaitTaskType
+
+    ListWorkers: _TaskServiceListWorkersType
 
     GetStatistics: _TaskServiceGetStatisticsType
 
@@ -269,6 +321,14 @@ TaskServiceAsyncStub: typing_extensions.TypeAlias = TaskServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         atm.rpc.task_service_pb2.ListTasksRequest,
         atm.rpc.task_service_pb2.ListTasksResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        atm.rpc.task_service_pb2.BatchCreateTasksRequest,
+        atm.rpc.task_service_pb2.BatchCreateTasksResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        atm.rpc.task_service_pb2.WaitTaskRequest,
+        atm.rpc.task_service_pb2.WaitTaskResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         atm.rpc.task_service_pb2.ListWorkersRequest,
@@ -322,12 +382,26 @@ class TaskServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[atm.rpc.task_service_pb2.ListTasksResponse, collections.abc.Awaitable[atm.rpc.task_service_pb2.ListTasksResponse]]: ...
 
     @abc.abstractmethod
+    def BatchCreateTasks(
+        self,
+        request: atm.rpc.task_service_pb2.BatchCreateTasksRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[atm.rpc.task_service_pb2.BatchCreateTasksResponse, collections.abc.Awaitable[atm.rpc.task_service_pb2.BatchCreateTasksResponse]]:
+        """Added since."""
+
+    @abc.abstractmethod
+    def WaitTask(
+        self,
+        request: atm.rpc.task_service_pb2.WaitTaskRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[atm.rpc.task_service_pb2.WaitTaskResponse, collections.abc.Awaitable[atm.rpc.task_service_pb2.WaitTaskResponse]]: ...
+
+    @abc.abstractmethod
     def ListWorkers(
         self,
         request: atm.rpc.task_service_pb2.ListWorkersRequest,
         context: _ServicerContext,
-    ) -> typing.Union[atm.rpc.task_service_pb2.ListWorkersResponse, collections.abc.Awaitable[atm.rpc.task_service_pb2.ListWorkersResponse]]:
-        """Added since."""
+    ) -> typing.Union[atm.rpc.task_service_pb2.ListWorkersResponse, collections.abc.Awaitable[atm.rpc.task_service_pb2.ListWorkersResponse]]: ...
 
     @abc.abstractmethod
     def GetStatistics(

@@ -11,10 +11,12 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha.reflection_pb2_grpc import add_ServerReflectionServicer_to_server
 from sqlalchemy.exc import DBAPIError
 
 from atm import logs
 from atm.broker.broker import TaskBroker
+from atm.broker.endings import EndingsListener
 from atm.broker.lease import Lease
 from atm.errors import SettingsError, UnavailableError
 from atm.rpc import task_service_pb2 as pb
@@ -27,10 +29,11 @@ from atm.scheduler.relay import Relay
 from atm.scheduler.rescuer import Rescuer
 from atm.scheduler.role import Role, Runner
 from atm.scheduler.timekeeper import Timekeeper
-from atm.server.interceptor import Translator
 from atm.server.readiness import Readiness
 from atm.server.registry import ServerRegistry
 from atm.server.servicer import Servicer
+from atm.server.translation import TranslatingServer
+from atm.server.waiting import Waiting
 from atm.service.creation import Creation
 from atm.service.dispatch import Dispatcher
 from atm.service.lookup import Lookup
@@ -107,10 +110,12 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
         deliver=loop.call_soon_threadsafe,
     )
     lookup = Lookup(database, deliver=loop.call_soon_threadsafe)
+    waiting = Waiting(lookup, loop)
+    endings = EndingsListener(broker.client, broker.namespace, waiting.hear)
     service = TaskService(database, dispatcher, worker_lease=settings.worker_lease_seconds)
     pool = ThreadPoolExecutor(settings.server_threads, thread_name_prefix="atm-call")
     checker = health.aio.HealthServicer()
-    server = _grpc_server(settings, Servicer(creation, lookup, service, pool), checker)
+    server = _grpc_server(settings, Servicer(creation, lookup, waiting, service, pool), checker)
     registry = ServerRegistry(database, settings)
     lease = Lease(broker.client, broker.namespace, registry.instance_id, LEASE_MS)
     leadership = Leadership(database, lease, registry.instance_id)
@@ -118,7 +123,7 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
     scheduler = Runner(_sweeps(settings, database, broker, dispatcher), leadership.leads)
     supervisor = Supervisor(worker_commands(settings))
 
-    for part in (dispatcher, creation, lookup):
+    for part in (dispatcher, creation, lookup, endings):
         part.start()
     await server.start()
     await asyncio.to_thread(registry.start)
@@ -140,6 +145,7 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
     # the calls in flight, then what they used.
     readiness.cancel()
     await checker.enter_graceful_shutdown()
+    waiting.close()
     await asyncio.to_thread(scheduler.stop)
     await asyncio.to_thread(own_roles.stop)
     await asyncio.to_thread(leadership.hand_over)
@@ -149,7 +155,7 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
     await asyncio.to_thread(registry.stop)
     pool.shutdown()
     # In this order: what is committed last is still queued.
-    for last in (lookup, creation, dispatcher):
+    for last in (endings, lookup, creation, dispatcher):
         await asyncio.to_thread(last.close)
     logger.info("%s has stopped", settings.server_id)
 
@@ -170,14 +176,13 @@ def _sweeps(settings: Settings, database: Database, broker: TaskBroker, dispatch
 
 def _grpc_server(settings: Settings, servicer: Servicer, checker: Any) -> Any:
     """A server that listens on both ports. Raises SettingsError when it cannot."""
-    server = grpc.aio.server(
-        interceptors=[Translator()], options=_OPTIONS, maximum_concurrent_rpcs=_MAX_CALLS
-    )
-    add_TaskServiceServicer_to_server(servicer, server)
-    health_pb2_grpc.add_HealthServicer_to_server(checker, server)
+    server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_MAX_CALLS)
+    translating: Any = TranslatingServer(server)
+    add_TaskServiceServicer_to_server(servicer, translating)
+    health_pb2_grpc.add_HealthServicer_to_server(checker, translating)
     if settings.reflection:
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
+        add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), translating)
     for option, port in (("--grpc-port", settings.grpc_port), ("--worker-port", settings.worker_port)):
         _listen(server, settings.host, port, option)
     return server

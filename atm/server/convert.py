@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 _INT32_MAX = 2**31 - 1
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _set(message: Message, name: str) -> bool:
@@ -48,6 +49,7 @@ def listing(request: pb.ListTasksRequest) -> Listing:
         task_type=request.task_type,
         page=request.page,
         page_size=request.page_size,
+        page_token=request.page_token,
     )
 
 
@@ -55,9 +57,9 @@ def timestamp(moment: datetime | None) -> Timestamp | None:
     """A moment on the wire; None stays unset."""
     if moment is None:
         return None
-    stamp = Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp
+    # In whole numbers: a float has not enough digits for microseconds.
+    since = moment - _EPOCH
+    return Timestamp(seconds=since.days * 86400 + since.seconds, nanos=since.microseconds * 1000)
 
 
 def task(row: Task) -> pb.Task:

@@ -12,9 +12,11 @@ from atm.models import Task
 from atm.rpc import task_service_pb2 as pb
 from atm.rpc.task_service_pb2_grpc import TaskServiceServicer
 from atm.server import convert
+from atm.server.waiting import Waiting
 from atm.service.creation import Creation
 from atm.service.lookup import Lookup
 from atm.service.tasks import TaskService
+from atm.service.validation import check_wait
 
 R = TypeVar("R")
 
@@ -23,10 +25,16 @@ class Servicer(TaskServiceServicer):
     """One method for each call. The pool's size bounds how many use SQL at a time."""
 
     def __init__(
-        self, creation: Creation, lookup: Lookup, service: TaskService, pool: ThreadPoolExecutor
+        self,
+        creation: Creation,
+        lookup: Lookup,
+        waiting: Waiting,
+        service: TaskService,
+        pool: ThreadPoolExecutor,
     ) -> None:
         self._creation = creation
         self._lookup = lookup
+        self._waiting = waiting
         self._service = service
         self._pool = pool
 
@@ -50,6 +58,24 @@ class Servicer(TaskServiceServicer):
         self._lookup.submit(request.task_id, answer)
         return pb.GetTaskResponse(task=convert.task(await answer))
 
+    async def BatchCreateTasks(
+        self, request: pb.BatchCreateTasksRequest, context: Any
+    ) -> pb.BatchCreateTasksResponse:
+        """Accepts all tasks or none."""
+
+        def work() -> pb.BatchCreateTasksResponse:
+            made = self._creation.create_all([convert.new_task(item) for item in request.tasks])
+            return pb.BatchCreateTasksResponse(tasks=[convert.task(task) for task in made])
+
+        return await self._in_thread(work)
+
+    async def WaitTask(self, request: pb.WaitTaskRequest, context: Any) -> pb.WaitTaskResponse:
+        """A task once it has ended, or as it is when the time is up."""
+        milliseconds = check_wait(request.timeout_ms)
+        return pb.WaitTaskResponse(
+            task=convert.task(await self._waiting.wait(request.task_id, milliseconds / 1000))
+        )
+
     async def CancelTask(self, request: pb.CancelTaskRequest, context: Any) -> pb.CancelTaskResponse:
         """Ends a task that waits, asks a running one to end."""
         requested_by = request.requested_by or unquote(context.peer())
@@ -64,8 +90,12 @@ class Servicer(TaskServiceServicer):
     async def ListTasks(self, request: pb.ListTasksRequest, context: Any) -> pb.ListTasksResponse:
         """One page of tasks."""
         listing = convert.listing(request)
-        found, total = await self._in_thread(lambda: self._service.page(listing))
-        return pb.ListTasksResponse(tasks=[convert.task(task) for task in found], total=convert.total(total))
+        page = await self._in_thread(lambda: self._service.page(listing))
+        return pb.ListTasksResponse(
+            tasks=[convert.task(task) for task in page.tasks],
+            total=convert.total(page.total),
+            next_page_token=page.next_token,
+        )
 
     async def ListWorkers(self, request: pb.ListWorkersRequest, context: Any) -> pb.ListWorkersResponse:
         """Every worker."""

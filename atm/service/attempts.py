@@ -13,10 +13,11 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.engine import Connection
 
-from atm.models import PROGRESS_MESSAGE_LENGTH, LogType, Status, Task, TaskLog, now
-from atm.service.outcomes import Outcome, decide
+from atm.models import PROGRESS_MESSAGE_LENGTH, LogType, Status, Task, now
+from atm.service.outcomes import Outcome, Succeeded, decide
 from atm.store import logs, tasks
 from atm.store.database import Database
+from atm.store.logs import NewRow
 from atm.store.tasks import Move
 
 #: How far the clock of a worker may be behind the server's that sent the message.
@@ -68,6 +69,10 @@ class End:
     report: Report = Report()
 
 
+def _is_plain_success(end: End) -> bool:
+    return isinstance(end.outcome, Succeeded) and end.report.progress is None
+
+
 class Attempts:
     """The attempts of one worker (or, for a server, those that it takes back)."""
 
@@ -101,7 +106,7 @@ class Attempts:
         def work(connection: Connection) -> bool:
             if not tasks.holds(connection, task_id, attempt):
                 return False
-            logs.add(connection, *self._lines(task_id, attempt, report))
+            logs.add(connection, self._lines(task_id, attempt, report))
             self._touch_progress(connection, task_id, attempt, report)
             return True
 
@@ -133,30 +138,49 @@ class Attempts:
         turn: Sequence[tuple[int, Claim | End]],
         answers: list[Task | Status | None],
     ) -> None:
+        at = now()
+        # Among many a success is taken for one that holds its task, and not read
+        # first: whatever the row says, what follows is the same. If it does not
+        # hold it, LostRaceError undoes all, and alone it is looked at.
+        moves: list[Move] = []
+        refusals: list[NewRow] = []
+        claims: list[tuple[int, Claim]] = []
+        ends: list[tuple[int, End]] = []
+        for place, change in turn:
+            if isinstance(change, Claim):
+                claims.append((place, change))
+            elif len(turn) > 1 and _is_plain_success(change):
+                task = Task.model_construct(task_id=change.task_id, attempt=change.attempt)
+                moves.append(self._end(task, change, at))
+                answers[place] = Status.SUCCESS
+            else:
+                ends.append((place, change))
         # Locked: a cancellation that came between reading and writing would be
         # overlooked, and leave a task that waits and must not start.
-        found = tasks.get_all(connection, [change.task_id for _, change in turn], lock=True)
-        at = now()
-        moves: list[Move] = []
-        refusals: list[TaskLog] = []
-        for place, change in turn:
-            task = found.get(change.task_id)
-            if task is None:
+        found = tasks.lock_all(connection, [claim.task_id for _, claim in claims], tasks.START_COLUMNS)
+        for place, claim in claims:
+            waits = found.get(claim.task_id)
+            start = None if waits is None else self._start(waits, claim, at)
+            if waits is not None and start is not None:
+                moves.append(start)
+                answers[place] = waits.model_copy(update={"status": Status.PROCESSING, **start.values})
+        found = tasks.lock_all(connection, [end.task_id for _, end in ends], tasks.END_COLUMNS)
+        for place, end in ends:
+            runs = found.get(end.task_id)
+            if runs is None:
                 continue
-            if isinstance(change, Claim):
-                start = self._start(task, change, at)
-                if start is not None:
-                    moves.append(start)
-                    answers[place] = task.model_copy(update={"status": Status.PROCESSING, **start.values})
-            elif task.status == Status.PROCESSING and task.attempt == change.attempt:
-                end = decide(task, change.outcome, at, self.worker_id)
-                moves.append(replace(end, before=self._lines(task.task_id, task.attempt, change.report)))
-                self._touch_progress(connection, task.task_id, task.attempt, change.report)
-                answers[place] = end.to_status
+            if runs.status == Status.PROCESSING and runs.attempt == end.attempt:
+                moves.append(self._end(runs, end, at))
+                self._touch_progress(connection, runs.task_id, runs.attempt, end.report)
+                answers[place] = moves[-1].to_status
             else:
-                refusals.append(self._refusal(change, at))
+                refusals.append(self._refusal(end, at))
         tasks.move_all(connection, moves, at)
-        logs.add(connection, *refusals)
+        logs.add(connection, refusals)
+
+    def _end(self, task: Task, end: End, at: datetime) -> Move:
+        move = decide(task, end.outcome, at, self.worker_id)
+        return replace(move, before=self._lines(task.task_id, task.attempt, end.report))
 
     def _start(self, task: Task, claim: Claim, at: datetime) -> Move | None:
         if task.status != Status.PENDING or task.attempt + 1 != claim.attempt:
@@ -182,13 +206,13 @@ class Attempts:
             values=values,
         )
 
-    def _refusal(self, end: End, at: datetime) -> TaskLog:
+    def _refusal(self, end: End, at: datetime) -> NewRow:
         said = (
             f"{end.outcome.refused_as} of attempt {end.attempt} was refused: the attempt had been given up on"
         )
         return self._remark(end.task_id, end.attempt, said, at)
 
-    def _lines(self, task_id: str, attempt: int, report: Report) -> list[TaskLog]:
+    def _lines(self, task_id: str, attempt: int, report: Report) -> list[NewRow]:
         return [self._remark(task_id, attempt, line.message, line.at) for line in report.lines]
 
     def _touch_progress(self, connection: Connection, task_id: str, attempt: int, report: Report) -> None:
@@ -196,5 +220,5 @@ class Attempts:
             words = report.progress.message[:PROGRESS_MESSAGE_LENGTH]
             tasks.touch_progress(connection, task_id, attempt, report.progress.fraction, words)
 
-    def _remark(self, task_id: str, attempt: int, message: str, at: datetime) -> TaskLog:
-        return logs.row(task_id, LogType.INFO, message, at, worker_id=self.worker_id, attempt=attempt)
+    def _remark(self, task_id: str, attempt: int, message: str, at: datetime) -> NewRow:
+        return NewRow(task_id, LogType.INFO, message, at, worker_id=self.worker_id, attempt=attempt)

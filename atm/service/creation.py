@@ -89,6 +89,31 @@ class Creation:
         """`prepare` and `submit`, for a thread that waits."""
         return self._commits.call(self.prepare(new))
 
+    def create_all(self, batch: Sequence[NewTask]) -> list[Task]:
+        """Accepts all of these in one transaction, or none.
+
+        For those whose request ids were used before, the tasks that they made.
+        """
+        validation.check_new_tasks(batch)
+        made = [self._task_of(new, self._config_of(new.task_type)) for new in batch]
+        ids = [task.request_id for task in made if task.request_id is not None]
+
+        def work(connection: Connection) -> tuple[list[Task], list[Task]]:
+            known = tasks.of_requests(connection, ids) if ids else {}
+            answer = [_same(task, known.get(task.request_id or "")) for task in made]
+            fresh = [task for task in answer if task.request_id not in known]
+            if fresh:
+                tasks.insert_tasks(connection, fresh)
+            return answer, fresh
+
+        try:
+            answer, fresh = self._database.write(work)
+        except IntegrityError:
+            # Another call with one of the request ids was just faster: now it can be seen.
+            answer, fresh = self._database.write(work)
+        self._queue(fresh)
+        return answer
+
     # -- committed -----------------------------------------------------------
 
     def _queue(self, created: Sequence[Task | Exception]) -> None:
@@ -106,16 +131,11 @@ class Creation:
         if not isinstance(error, IntegrityError) or task.request_id is None:
             raise error
         request_id = task.request_id
-        first = self._database.read(lambda connection: tasks.of_request(connection, request_id))
-        if first is None:
+        first = self._database.read(lambda connection: tasks.of_requests(connection, [request_id]))
+        if not first:
             # It was deleted in between.
             raise UnavailableError("the request's first task is just being deleted", retry_after=1.0)
-        if first.request_digest != task.request_digest:
-            raise RequestReusedError(
-                f"the request id {request_id!r} was used before, for another task: {first.task_id}",
-                metadata={"task_id": first.task_id, "request_id": request_id},
-            )
-        return first
+        return _same(task, first[request_id])
 
     # -- prepared ------------------------------------------------------------
 
@@ -156,6 +176,18 @@ class Creation:
             request_id=new.request_id or None,
             request_digest=new.digest() if new.request_id else "",
         )
+
+
+def _same(task: Task, first: Task | None) -> Task:
+    """What its request has made before, or the task itself. Raises RequestReusedError."""
+    if first is None:
+        return task
+    if first.request_digest != task.request_digest:
+        raise RequestReusedError(
+            f"the request id {task.request_id!r} was used before, for another task: {first.task_id}",
+            metadata={"task_id": first.task_id, "request_id": str(task.request_id)},
+        )
+    return first
 
 
 def _insert(connection: Connection, new: Sequence[Task]) -> Sequence[Task]:

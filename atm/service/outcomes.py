@@ -10,7 +10,7 @@ from typing import Any
 
 from atm.models import LogType, Reason, Status, Task
 from atm.retrying import wait_ms
-from atm.store import logs
+from atm.store.logs import NewRow
 from atm.store.tasks import Move
 from atm.values import storable
 
@@ -118,7 +118,7 @@ class _Ending:
     def failed(self, status: Status, reason: Reason, error: str, said: str, traceback: str) -> Move:
         message = error.strip().splitlines()[0] if error.strip() else reason
         values = {"error_reason": reason, "error_message": storable(message)[:MAX_ERROR_MESSAGE]}
-        explanation = logs.row(
+        explanation = NewRow(
             self.task.task_id,
             LogType.ERROR,
             traceback or error or reason,

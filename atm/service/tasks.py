@@ -27,6 +27,7 @@ from atm.service.dispatch import Dispatcher
 from atm.service.validation import Listing
 from atm.store import logs, servers, tasks, workers
 from atm.store.database import Database
+from atm.store.logs import NewRow
 from atm.store.tasks import Filter, Move
 
 
@@ -36,6 +37,15 @@ class CancelAnswer:
 
     success: bool
     message: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some of the tasks that match, how many do in all (0: not counted), and what asks for the next page."""
+
+    tasks: Sequence[Task]
+    total: int
+    next_token: str
 
 
 @dataclass(frozen=True)
@@ -74,8 +84,8 @@ class TaskService:
 
         return self._database.read(read)
 
-    def page(self, listing: Listing) -> tuple[list[Task], int]:
-        """One page of the tasks that match, newest first, and how many match in all."""
+    def page(self, listing: Listing) -> Page:
+        """One page of the tasks that match, newest first."""
         validation.check_listing(listing)
         wanted = Filter(
             status=Status(listing.status) if listing.status else None,
@@ -83,10 +93,17 @@ class TaskService:
             task_type=listing.task_type or None,
         )
         limit = listing.page_size or validation.DEFAULT_PAGE_SIZE
+        after = listing.after() if listing.page_token else ""
         offset = (max(1, listing.page) - 1) * limit
-        return self._database.read(
-            lambda connection: tasks.page(connection, wanted, offset=offset, limit=limit)
-        )
+
+        def read(connection: Connection) -> tuple[list[Task], int]:
+            # One more than is asked for tells whether there is another page.
+            found = tasks.page(connection, wanted, limit=limit + 1, offset=offset, after=after)
+            return found, 0 if after else tasks.count(connection, wanted)
+
+        found, total = self._database.read(read)
+        more = listing.token(found[limit - 1].task_id) if len(found) > limit else ""
+        return Page(found[:limit], total, more)
 
     def cancel(self, task_id: str, requested_by: str) -> CancelAnswer:
         """Ends a task that waits, asks a running one to end, and leaves an ended one as it is."""
@@ -174,6 +191,6 @@ def _cancel(connection: Connection, task_id: str, requested_by: str, at: datetim
     if not tasks.mark_cancel_requested(connection, task_id, task.attempt, requested_by, at):
         return None
     said = f"cancellation requested by {requested_by}"
-    remark = logs.row(task_id, LogType.INFO, said, at, worker_id=task.worker_id, attempt=task.attempt)
-    logs.add(connection, remark)
+    remark = NewRow(task_id, LogType.INFO, said, at, worker_id=task.worker_id, attempt=task.attempt)
+    logs.add(connection, [remark])
     return CancelAnswer(True, "cancellation requested: the task is being stopped")

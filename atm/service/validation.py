@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 
@@ -22,9 +23,16 @@ MAX_RETRIES = 1000
 MAX_TIMEOUT_MS = 30 * 24 * 3600 * 1000
 #: 366 days.
 MAX_START_DELAY_MS = 366 * 24 * 3600 * 1000
+#: The longest that a WaitTask waits, and what 0 stands for.
+MAX_WAIT_MS = 60_000
+DEFAULT_WAIT_MS = 30_000
+#: Tasks of one BatchCreateTasks.
+MAX_BATCH = 1000
 DEFAULT_PAGE_SIZE = 20
 MAX_PAGE_SIZE = 500
 
+#: How much of a digest a page token holds: enough to notice a mistake.
+_SEAL_LENGTH = 12
 _TASK_ID = re.compile(r"[0-9A-Za-z-]{1,36}")
 
 
@@ -61,16 +69,41 @@ class Listing:
     task_type: str = ""
     page: int = 0
     page_size: int = 0
+    page_token: str = ""
+
+    def token(self, after: str) -> str:
+        """What asks for the tasks of this listing that come after the one with this id."""
+        return urlsafe_b64encode(f"{self._seal(after)}{after}".encode()).decode()
+
+    def after(self) -> str:
+        """The id that `page_token` stands for. Raises InvalidArgumentError when it is of another listing."""
+        try:
+            text = urlsafe_b64decode(self.page_token.encode()).decode("ascii")
+        except ValueError:
+            text = ""
+        seal, after = text[:_SEAL_LENGTH], text[_SEAL_LENGTH:]
+        if seal != self._seal(after):
+            said = "is not one that ListTasks gave for this status, priority and task_type"
+            raise InvalidArgumentError([FieldViolation("page_token", said)])
+        return after
+
+    def _seal(self, after: str) -> str:
+        """Not against forgery: a page can be asked for anyway. It finds mistakes."""
+        bound = json.dumps([self.status, self.priority, self.task_type, after])
+        return sha256(bound.encode()).hexdigest()[:_SEAL_LENGTH]
 
 
 class _Violations:
-    def __init__(self) -> None:
+    """What is wrong so far. `prefix` stands before the name of each field."""
+
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix = prefix
         self.found: list[FieldViolation] = []
 
     def require(self, holds: bool, field_name: str, description: str | Callable[[], str]) -> None:
         if not holds:
             text = description if isinstance(description, str) else description()
-            self.found.append(FieldViolation(field_name, text))
+            self.found.append(FieldViolation(self.prefix + field_name, text))
 
     def within(self, value: float | None, low: float, high: float, field_name: str, unit: str = "") -> None:
         # A NaN is within nothing.
@@ -85,6 +118,28 @@ class _Violations:
 def check_new_task(new: NewTask) -> None:
     """Raises InvalidArgumentError for a task that cannot be accepted."""
     wrong = _Violations()
+    _check_new_task(wrong, new)
+    wrong.raise_if_any()
+
+
+def check_new_tasks(batch: Sequence[NewTask]) -> None:
+    """Raises InvalidArgumentError for a batch that cannot be accepted as a whole."""
+    wrong = _Violations()
+    wrong.require(
+        0 < len(batch) <= MAX_BATCH, "tasks", f"must be from 1 to {MAX_BATCH} tasks, not {len(batch)}"
+    )
+    wrong.raise_if_any()
+    places: dict[str, int] = {}
+    for place, new in enumerate(batch):
+        wrong.prefix = f"tasks[{place}]."
+        _check_new_task(wrong, new)
+        if new.request_id:
+            first = places.setdefault(new.request_id, place)
+            wrong.require(first == place, "request_id", f"is that of tasks[{first}], too")
+    wrong.raise_if_any()
+
+
+def _check_new_task(wrong: _Violations, new: NewTask) -> None:
     _check_task_type(wrong, new.task_type)
     wrong.require(new.priority in (0, 1), "priority", f"must be 0 (Normal) or 1 (High), not {new.priority}")
     _check_payload(wrong, new.payload)
@@ -100,7 +155,6 @@ def check_new_task(new: NewTask) -> None:
     wrong.within(new.delay_ms, 0, MAX_START_DELAY_MS, "delay_ms", " ms")
     if new.request_id:
         _check_name(wrong, "request_id", new.request_id, REQUEST_ID_LENGTH)
-    wrong.raise_if_any()
 
 
 def check_listing(listing: Listing) -> None:
@@ -128,6 +182,14 @@ def check_task_id(task_id: str) -> None:
         raise InvalidArgumentError([FieldViolation("task_id", "is required")])
     if not _TASK_ID.fullmatch(task_id):
         raise TaskNotFoundError(task_id, f"no task has the id {_shown(task_id)}")
+
+
+def check_wait(timeout_ms: int) -> int:
+    """The milliseconds that a WaitTask waits. Raises InvalidArgumentError."""
+    wrong = _Violations()
+    wrong.within(timeout_ms, 0, MAX_WAIT_MS, "timeout_ms", " ms")
+    wrong.raise_if_any()
+    return timeout_ms or DEFAULT_WAIT_MS
 
 
 def check_actor(requested_by: str) -> None:

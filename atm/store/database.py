@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -29,6 +30,9 @@ _ANSWER_SECONDS = 30
 #: Shorter, so that the server gives up first, and says why.
 _LOCK_WAIT_SECONDS = 10
 _READ_ONLY = "atm_read_only"
+#: A connection that was used within this time is taken to be there still.
+_FRESH_SECONDS = 0.5
+_USED_AT = "atm_used_at"
 
 
 class Database:
@@ -57,6 +61,14 @@ class Database:
 
     def _run(self, engine: Engine, work: Callable[[Connection], R]) -> R:
         try:
+            try:
+                with engine.begin() as connection:
+                    return work(connection)
+            except exc.OperationalError as error:
+                if not _is_conflict(error):
+                    raise
+            # Apart from the first try, which is nearly always the last one: a
+            # tenth of a millisecond less.
             for attempt in stamina.retry_context(
                 on=_is_conflict,
                 attempts=_CONFLICT_ATTEMPTS,
@@ -106,17 +118,37 @@ def _engine(url: URL, pool_size: int) -> Engine:
         "init_command": f"SET SESSION innodb_lock_wait_timeout={_LOCK_WAIT_SECONDS}",
     }
     connect_args = {name: value for name, value in defaults.items() if name not in url.query}
-    return create_engine(
+    engine = create_engine(
         url,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=10,
-        pool_pre_ping=True,
+        # Every transaction here is ended by a commit or a rollback: another
+        # rollback after it would be a round trip for nothing.
+        pool_reset_on_return=None,
         pool_recycle=_RECYCLE_SECONDS,
         # Sweeps and compare-and-sets need no repeatable snapshot, and take fewer locks.
         isolation_level="READ COMMITTED",
         connect_args=connect_args,
     )
+    event.listen(engine, "checkin", _note_use)
+    event.listen(engine, "checkout", _ping_if_idle)
+    return engine
+
+
+def _note_use(_connection: Any, record: Any) -> None:
+    record.info[_USED_AT] = time.monotonic()
+
+
+def _ping_if_idle(connection: Any, record: Any, _proxy: Any) -> None:
+    # SQLAlchemy's own ping is a round trip each time; here a busy connection has none.
+    if time.monotonic() - record.info.get(_USED_AT, 0.0) < _FRESH_SECONDS:
+        return
+    try:
+        connection.ping(reconnect=False)
+    except Exception as error:
+        # The pool opens another one, and throws away all that are as old.
+        raise exc.DisconnectionError from error
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
@@ -27,6 +28,8 @@ Given = TypeVar("Given", contravariant=True)
 #: Items of one transaction. More would make those wait that come first, for
 #: little: at 200 rows a commit the database is near its best.
 MOST = 200
+#: How long a commit waits for those who took part in the last one.
+GATHER_SECONDS = 0.002
 #: Items that may wait. At a few thousand a second this is seconds of work:
 #: a caller had better come back later.
 CAPACITY = 10_000
@@ -89,6 +92,7 @@ class GroupCommit(Generic[Item, Result]):
         self._capacity = capacity
         self._queue: SimpleQueue[tuple[Item, Answer[Result]] | None] = SimpleQueue()
         self._leaving = threading.Event()
+        self._expected = 1
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -124,25 +128,40 @@ class GroupCommit(Generic[Item, Result]):
             batch, ending = self._next_batch()
             if not batch:
                 continue
-            results = self._commit([item for item, _ in batch])
+            try:
+                results = self._commit([item for item, _ in batch])
+            except Exception as defect:
+                # The thread must live: without it nothing is committed any more.
+                logger.exception("a commit failed in a way that was not thought of")
+                results = [defect] * len(batch)
             answers = [answer for _, answer in batch]
             self._deliver(lambda answers=answers, results=results: _settle(answers, results))  # type: ignore[misc]
 
     def _next_batch(self) -> tuple[list[tuple[Item, Answer[Result]]], bool]:
-        """Waits for one item, and takes what else is there; True when it is the last batch."""
+        """Waits for one item, and takes what else is there; True when it is the last batch.
+
+        The callers of the last commit are likely to come again: those are
+        waited for a little. A caller that was alone is not.
+        """
         entry = self._queue.get()
+        patience = time.monotonic() + GATHER_SECONDS
         batch: list[tuple[Item, Answer[Result]]] = []
         while entry is not None:
             # The caller of some may have gone: nobody was promised anything.
             if not entry[1].done():
                 batch.append(entry)
             if len(batch) == MOST:
-                return batch, False
+                break
             try:
-                entry = self._queue.get_nowait()
+                left = patience - time.monotonic()
+                if len(batch) < self._expected and left > 0:
+                    entry = self._queue.get(timeout=left)
+                else:
+                    entry = self._queue.get_nowait()
             except Empty:
-                return batch, False
-        return batch, True
+                break
+        self._expected = max(len(batch), self._expected * 3 // 4)
+        return batch, entry is None
 
     def _commit(self, items: Sequence[Item]) -> list[Result | Exception]:
         while True:

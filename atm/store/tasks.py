@@ -7,31 +7,34 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import and_, case, delete, func, insert, literal, select, update
+from sqlalchemy import and_, delete, func, select, update
 from sqlalchemy.engine import Connection, RowMapping
 
-from atm.models import TRANSITIONS, LogType, Status, Task, TaskLog
-from atm.store import logs
+from atm.models import TRANSITIONS, LogType, Status, Task
+from atm.store import bulk, logs
+from atm.store.logs import NewRow
 
 TASK = Task.__table__  # type: ignore[attr-defined]
 
 
-def _task(row: RowMapping) -> Task:
+def _task(row: Mapping[str, Any] | RowMapping) -> Task:
     # What the database holds was checked on its way in: Task(...) takes eight times as long.
     return Task.model_construct(**row)
 
 
+_COLUMNS = tuple(column.name for column in TASK.c)
+
+
 def insert_tasks(connection: Connection, new: Sequence[Task]) -> None:
     """Adds PENDING tasks, and the first row of the history of each."""
-    connection.execute(insert(TASK), [task.model_dump() for task in new])
+    rows = [list(map(task.__dict__.__getitem__, _COLUMNS)) for task in new]
+    bulk.insert_all(connection, TASK, _COLUMNS, rows)
     logs.add(
         connection,
-        *(
-            logs.row(
-                task.task_id, LogType.STATE_CHANGE, "task created", task.created_at, to_status=Status.PENDING
-            )
+        [
+            NewRow(task.task_id, LogType.STATE_CHANGE, "task created", task.created_at, "", Status.PENDING)
             for task in new
-        ),
+        ],
     )
 
 
@@ -40,10 +43,28 @@ def get(connection: Connection, task_id: str) -> Task | None:
     return get_all(connection, [task_id]).get(task_id)
 
 
-def get_all(connection: Connection, task_ids: Sequence[str], *, lock: bool = False) -> dict[str, Task]:
-    """Those of these tasks that there are. With `lock` nobody else changes them until the commit."""
-    query = select(TASK).where(TASK.c.task_id.in_(task_ids))
-    rows = connection.execute(query.with_for_update() if lock else query).mappings()
+def get_all(connection: Connection, task_ids: Sequence[str]) -> dict[str, Task]:
+    """Those of these tasks that there are."""
+    rows = bulk.select_all(connection, TASK, _COLUMNS, "task_id", task_ids)
+    return {row["task_id"]: _task(row) for row in rows}
+
+
+#: What a worker has to know of a task to start it, and what decides whether it may.
+START_COLUMNS = (
+    *("task_id", "task_type", "status", "priority", "payload", "attempt"),
+    *("retry_count", "max_retry", "timeout_ms", "due_at"),
+)
+#: What decides what becomes of a task whose attempt has ended.
+END_COLUMNS = (
+    *("task_id", "status", "attempt", "retry_count", "max_retry", "timeout_ms"),
+    *("retry_strategy", "retry_delay_ms", "retry_backoff_rate", "retry_max_delay_ms"),
+    *("cancel_requested_at", "cancel_requested_by"),
+)
+
+
+def lock_all(connection: Connection, task_ids: Sequence[str], columns: Sequence[str]) -> dict[str, Task]:
+    """Those of these tasks that there are, with these columns; nobody changes them until the commit."""
+    rows = bulk.select_all(connection, TASK, columns, "task_id", task_ids, lock=True)
     return {row["task_id"]: _task(row) for row in rows}
 
 
@@ -64,14 +85,20 @@ class Filter:
         return [column == value for column, value in wanted.items() if value is not None]
 
 
-def page(connection: Connection, wanted: Filter, *, offset: int, limit: int) -> tuple[list[Task], int]:
-    """Tasks that match, newest first, and how many match in all."""
-    clauses = wanted.clauses()
-    total = connection.execute(select(func.count()).select_from(TASK).where(*clauses)).scalar_one()
+def page(
+    connection: Connection, wanted: Filter, *, limit: int, offset: int = 0, after: str = ""
+) -> list[Task]:
+    """Up to `limit` tasks that match, newest first, from an offset or after the one with this id."""
     # Ids are UUIDs of version 7: their order is the order of creation.
-    query = select(TASK).where(*clauses).order_by(TASK.c.task_id.desc()).offset(offset).limit(limit)
-    rows = connection.execute(query).mappings().all() if offset < total else []
-    return [_task(row) for row in rows], total
+    query = select(TASK).where(*wanted.clauses()).order_by(TASK.c.task_id.desc()).limit(limit)
+    query = query.where(TASK.c.task_id < after) if after else query.offset(offset)
+    return [_task(row) for row in connection.execute(query).mappings()]
+
+
+def count(connection: Connection, wanted: Filter) -> int:
+    """How many tasks match."""
+    query = select(func.count()).select_from(TASK).where(*wanted.clauses())
+    return int(connection.execute(query).scalar_one())
 
 
 def count_by(connection: Connection, column: str) -> dict[str, int]:
@@ -98,25 +125,25 @@ class Move:
     worker_id: str = ""
     log_type: LogType = LogType.STATE_CHANGE
     values: Mapping[str, Any] = field(default_factory=dict)
-    before: Sequence[TaskLog] = ()
-    after: Sequence[TaskLog] = ()
+    before: Sequence[NewRow] = ()
+    after: Sequence[NewRow] = ()
 
     def columns(self, now: datetime) -> dict[str, Any]:
         """What the change sets."""
         ends = {} if TRANSITIONS[self.to_status] else {"completed_at": now}
         return {"status": self.to_status, **self.values, **ends}
 
-    def rows(self, now: datetime) -> list[TaskLog]:
+    def rows(self, now: datetime) -> list[NewRow]:
         """What it adds to the history."""
-        own = logs.row(
+        own = NewRow(
             self.task_id,
             self.log_type,
             self.message,
             now,
-            from_status=self.from_status,
-            to_status=self.to_status,
-            worker_id=self.worker_id,
-            attempt=int(self.values.get("attempt", self.attempt)),
+            self.from_status,
+            self.to_status,
+            self.worker_id,
+            int(self.values.get("attempt", self.attempt)),
         )
         return [*self.before, own, *self.after]
 
@@ -148,31 +175,17 @@ def move_all(connection: Connection, changes: Sequence[Move], now: datetime) -> 
         alike.setdefault(kind, []).append(change)
     for group in alike.values():
         _update(connection, group, now)
-    logs.add(connection, *(row for change in changes for row in change.rows(now)))
+    logs.add(connection, [row for change in changes for row in change.rows(now)])
 
 
 def _update(connection: Connection, group: Sequence[Move], now: datetime) -> None:
     """One UPDATE for changes between the same states that set the same columns."""
-    ids = [change.task_id for change in group]
     wanted = [change.columns(now) for change in group]
-    values = {name: _value(name, ids, [columns[name] for columns in wanted]) for name in wanted[0]}
-    held = and_(
-        TASK.c.task_id.in_(ids), TASK.c.status == group[0].from_status, TASK.c.attempt == group[0].attempt
-    )
-    if connection.execute(update(TASK).where(held).values(values)).rowcount != len(group):
+    values = {name: [columns[name] for columns in wanted] for name in wanted[0]}
+    held = {"status": group[0].from_status, "attempt": group[0].attempt}
+    ids = [change.task_id for change in group]
+    if bulk.update_all(connection, TASK, "task_id", ids, values, held) != len(group):
         raise LostRaceError
-
-
-def _value(name: str, ids: Sequence[str], wanted: Sequence[Any]) -> Any:
-    """What a column is set to: one value for all, or each task's own."""
-    if all(value == wanted[0] for value in wanted):
-        return wanted[0]
-    column = TASK.c[name]
-    own = [
-        (TASK.c.task_id == task_id, literal(value, column.type))
-        for task_id, value in zip(ids, wanted, strict=True)
-    ]
-    return case(*own, else_=column)
 
 
 def touch_progress(connection: Connection, task_id: str, attempt: int, fraction: float, message: str) -> bool:
@@ -231,9 +244,10 @@ class Dispatch:
 
 def due_for_dispatch(connection: Connection, now: datetime, limit: int) -> list[Dispatch]:
     """PENDING tasks that should have their message by now, the longest due first."""
+    # No other task has a dispatch_at; asked for the status, a database may take that index.
     query = (
         select(TASK.c.task_id, TASK.c.attempt, TASK.c.priority)
-        .where(TASK.c.status == Status.PENDING, TASK.c.dispatch_at <= now)
+        .where(TASK.c.dispatch_at <= now)
         .order_by(TASK.c.dispatch_at)
         .limit(limit)
     )
@@ -275,10 +289,10 @@ def prune(connection: Connection, before: datetime, limit: int) -> int:
     return len(ids)
 
 
-def of_request(connection: Connection, request_id: str) -> Task | None:
-    """The task that a request has made, or None."""
-    row = connection.execute(select(TASK).where(TASK.c.request_id == request_id)).mappings().first()
-    return None if row is None else _task(row)
+def of_requests(connection: Connection, request_ids: Sequence[str]) -> dict[str, Task]:
+    """The tasks that these requests have made, by request."""
+    rows = connection.execute(select(TASK).where(TASK.c.request_id.in_(request_ids))).mappings()
+    return {row["request_id"]: _task(row) for row in rows}
 
 
 def held_by(connection: Connection, worker_id: str, limit: int) -> list[Task]:

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 #: How long a line of a handler waits for others before it is stored.
 FLUSH_SECONDS = 0.2
+#: How many heartbeats it takes until they are.
+_LOOK_BEATS = 4
 #: The most attempts that are looked at for whether they run.
 _LOOK = 2000
 
@@ -42,6 +44,7 @@ class Reporter:
         self._worker = worker
         self._heartbeat_seconds = heartbeat_seconds
         self._beat_at = time.monotonic() + heartbeat_seconds
+        self._beats = 0
         self._untracked: set[tuple[str, int]] = set()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="atm-reporter", daemon=True)
@@ -108,7 +111,9 @@ class Reporter:
         states = self._database.write(work)
         for attempt in running:
             self._obey(attempt, states.get(attempt.task.task_id))
-        self._end_untracked()
+        self._beats += 1
+        if self._beats % _LOOK_BEATS == 0:
+            self._end_untracked()
 
     def _end_untracked(self) -> None:
         """Ends attempts that SQL says run here, and that do not.

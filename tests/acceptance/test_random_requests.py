@@ -25,6 +25,8 @@ METHODS = {
     "/taskservice.TaskService/CancelTask": pb.CancelTaskRequest,
     "/taskservice.TaskService/GetTaskLogs": pb.GetTaskLogsRequest,
     "/taskservice.TaskService/ListTasks": pb.ListTasksRequest,
+    "/taskservice.TaskService/BatchCreateTasks": pb.BatchCreateTasksRequest,
+    "/taskservice.TaskService/WaitTask": pb.WaitTaskRequest,
     "/taskservice.TaskService/ListWorkers": pb.ListWorkersRequest,
     "/taskservice.TaskService/GetStatistics": pb.GetStatisticsRequest,
     "/grpc.health.v1.Health/Check": pb.GetTaskRequest,
@@ -37,23 +39,32 @@ longs = st.integers(-(2**63), 2**63 - 1)
 policies = st.builds(
     pb.RetryPolicy, strategy=texts, delay_ms=longs, backoff_rate=st.floats(), max_delay_ms=longs
 )
+# Never a type that exists: what is accepted would change rows, rightly.
+new_tasks = st.builds(
+    pb.CreateTaskRequest,
+    task_type=texts.map(lambda text: f"no{text}"),
+    priority=numbers,
+    payload=st.dictionaries(texts, texts, max_size=4),
+    max_retry=numbers,
+    timeout_ms=longs,
+    retry=policies,
+    request_id=texts,
+    delay_ms=longs,
+)
 messages = st.one_of(
-    # Never a type that exists: what is accepted would change rows, rightly.
-    st.builds(
-        pb.CreateTaskRequest,
-        task_type=texts.map(lambda text: f"no{text}"),
-        priority=numbers,
-        payload=st.dictionaries(texts, texts, max_size=4),
-        max_retry=numbers,
-        timeout_ms=longs,
-        retry=policies,
-        request_id=texts,
-        delay_ms=longs,
-    ),
+    new_tasks,
+    st.builds(pb.BatchCreateTasksRequest, tasks=st.lists(new_tasks, max_size=4)),
+    st.builds(pb.WaitTaskRequest, task_id=texts, timeout_ms=longs),
     st.builds(pb.GetTaskRequest, task_id=texts),
     st.builds(pb.CancelTaskRequest, task_id=texts, requested_by=texts),
     st.builds(
-        pb.ListTasksRequest, status=texts, priority=numbers, page=numbers, page_size=numbers, task_type=texts
+        pb.ListTasksRequest,
+        status=texts,
+        priority=numbers,
+        page=numbers,
+        page_size=numbers,
+        task_type=texts,
+        page_token=texts,
     ),
 ).map(lambda message: message.SerializeToString())
 

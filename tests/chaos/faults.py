@@ -172,8 +172,8 @@ def every_message_doubled(installation: Installation, rng: random.Random) -> Non
     end = time.monotonic() + 2
     while time.monotonic() < end:
         for status in (Status.PENDING, Status.PROCESSING):
-            found, _ = installation.database.read(
-                lambda connection, status=status: page(connection, Filter(status=status), offset=0, limit=200)
+            found = installation.database.read(
+                lambda connection, status=status: page(connection, Filter(status=status), limit=200)
             )
             for task in found:
                 for attempt in (task.attempt, task.attempt + 1):

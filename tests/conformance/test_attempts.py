@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,14 @@ from sqlalchemy.exc import DBAPIError
 
 from atm.addresses import parse_sql_dsn
 from atm.broker.broker import TaskBroker
-from atm.errors import UnavailableError
+from atm.errors import InvalidArgumentError, UnavailableError
 from atm.models import LogType, Reason, Status, Task
 from atm.service.attempts import Attempts, Line, Report
 from atm.service.creation import Creation
 from atm.service.dispatch import Dispatcher
 from atm.service.outcomes import Cancelled, Failed, HandedBack, Succeeded, TimedOut, WorkerLost
 from atm.service.tasks import TaskService
-from atm.service.validation import NewTask
+from atm.service.validation import Listing, NewTask
 from atm.store import logs, schema, tasks, types
 from atm.store.database import Database
 
@@ -128,15 +129,35 @@ def test_a_change_whose_row_cannot_be_written_is_not_made(creation: Creation, da
 
 
 def test_pages_go_from_the_newest_to_the_oldest(creation: Creation, service: TaskService) -> None:
-    from atm.service.validation import Listing
-
     ids = [creation.create(NOW).task_id for _ in range(7)]
     seen = []
     for number in (1, 2, 3):
-        found, total = service.page(Listing(page=number, page_size=3, status="PENDING"))
-        assert total == 7
-        seen += [task.task_id for task in found]
+        page = service.page(Listing(page=number, page_size=3, status="PENDING"))
+        assert page.total == 7
+        seen += [task.task_id for task in page.tasks]
     assert seen == ids[::-1]
+    listing, by_token = Listing(page_size=3, status="PENDING"), []
+    while True:
+        page = service.page(listing)
+        by_token += [task.task_id for task in page.tasks]
+        if not page.next_token:
+            break
+        listing = replace(listing, page_token=page.next_token)
+    assert by_token == seen
+
+
+@pytest.mark.parametrize("token", ["nonsense", "", "AAAA", "%%%", "é"])
+def test_a_page_token_that_nobody_gave_is_refused(
+    service: TaskService, creation: Creation, token: str
+) -> None:
+    for _ in range(3):
+        creation.create(NOW)
+    given = service.page(Listing(page_size=1)).next_token
+    other = Listing(page_size=1, status="FAILED", page_token=given)
+    for listing in (other, Listing(page_token=token or given[:-8])):
+        with pytest.raises(InvalidArgumentError) as caught:
+            service.page(listing)
+        assert caught.value.violations[0].field == "page_token"
 
 
 def test_workers_that_start_together_announce_a_type_together(database: Database) -> None:

@@ -172,6 +172,6 @@ def wait_until_polled(service: FakeTaskService) -> None:
     import time
 
     give_up = time.monotonic() + 20
-    while len(service.received(pb.GetTaskRequest)) < 2:
+    while not service.received(pb.WaitTaskRequest):
         assert time.monotonic() < give_up, "the command has not begun to wait"
         time.sleep(0.02)

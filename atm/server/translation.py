@@ -1,0 +1,116 @@
+"""Between gRPC and every method: what cannot be decoded, and what was not expected."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.message import DecodeError
+from grpc.aio import AbortError
+
+from atm.errors import FieldViolation, InvalidArgumentError, ServiceError, UnexpectedError
+from atm.server.errors import status_of
+
+logger = logging.getLogger(__name__)
+
+Decode = Callable[[bytes], Any]
+
+
+class Translated(grpc.GenericRpcHandler):
+    """The methods of a service, with requests decoded here, so that malformed bytes are INVALID_ARGUMENT
+    (gRPC says INTERNAL), and with every error of ATM answered with its code and details.
+
+    Not a ServerInterceptor: that would wrap the method anew for each call.
+    """
+
+    def __init__(self, inner: grpc.GenericRpcHandler) -> None:
+        self._inner = inner
+        self._methods: dict[str, Any] = {}
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """The method of a call, or None when it is not one of these."""
+        name = handler_call_details.method
+        method = self._methods.get(name)
+        if method is None:
+            inner = self._inner.service(handler_call_details)
+            if inner is None:
+                return None
+            method = self._methods[name] = _translated(inner)
+        return method
+
+
+class TranslatingServer:
+    """What the generated `add_…_to_server` take for a server: it adds their methods translated."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+
+    def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
+        """Adds them."""
+        self._server.add_generic_rpc_handlers([Translated(handler) for handler in handlers])
+
+    def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
+        """A short cut that a server of asyncio does not have."""
+
+
+def _translated(handler: Any) -> Any:
+    decode = handler.request_deserializer or bytes
+    if handler.unary_unary is not None:
+        return grpc.unary_unary_rpc_method_handler(
+            _single(handler.unary_unary, decode), None, handler.response_serializer
+        )
+    if handler.unary_stream is not None:
+        return grpc.unary_stream_rpc_method_handler(
+            _streaming(handler.unary_stream, decode, _decoded), None, handler.response_serializer
+        )
+    if handler.stream_stream is not None:
+        return grpc.stream_stream_rpc_method_handler(
+            _streaming(handler.stream_stream, decode, _decoded_each), None, handler.response_serializer
+        )
+    return handler
+
+
+def _single(behaviour: Any, decode: Decode) -> Any:
+    async def call(data: bytes, context: Any) -> Any:
+        try:
+            return await behaviour(_decoded(data, decode), context)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer
+            await _abort(context, error)
+
+    return call
+
+
+def _streaming(behaviour: Any, decode: Decode, prepare: Callable[[Any, Decode], Any]) -> Any:
+    async def call(data: Any, context: Any) -> AsyncIterator[Any]:
+        try:
+            async for answer in behaviour(prepare(data, decode), context):
+                yield answer
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer
+            await _abort(context, error)
+
+    return call
+
+
+def _decoded(data: bytes, decode: Decode) -> Any:
+    try:
+        return decode(data)
+    except (DecodeError, ValueError) as error:
+        violation = FieldViolation("", "the bytes are not this message, or hold text that is not UTF-8")
+        raise InvalidArgumentError([violation], violation.description, reason="MALFORMED_REQUEST") from error
+
+
+async def _decoded_each(stream: AsyncIterator[bytes], decode: Decode) -> AsyncIterator[Any]:
+    async for data in stream:
+        yield _decoded(data, decode)
+
+
+async def _abort(context: Any, error: Exception) -> NoReturn:
+    if isinstance(error, AbortError):
+        raise error
+    if not isinstance(error, ServiceError):
+        logger.error("a call failed: a defect", exc_info=error)
+        error = UnexpectedError("the server failed; its log says why")
+    await context.abort_with_status(status_of(error))
+    raise AssertionError("abort_with_status raises")
