@@ -49,6 +49,10 @@ class Settings(BaseSettings):
     # The prefix of every Redis key, so that installations can share a Redis.
     redis_prefix: str = Field("atm", min_length=1, max_length=64, validation_alias=_names("ATM_REDIS_PREFIX"))
 
+    # Server processes that share the two ports.
+    processes: int = Field(1, ge=1, le=256, validation_alias=_names("ATM_PROCESSES"))
+    # Set for each of them: it listens on ports that others listen on, too.
+    share_ports: bool = Field(False, validation_alias=_names("ATM_SHARE_PORTS"))
     workers: int = Field(0, ge=0, le=1024, validation_alias=_names("ATM_WORKERS"))
     worker_threads: int = Field(8, ge=1, le=1024, validation_alias=_names("ATM_WORKER_THREADS"))
     reflection: bool = Field(False, validation_alias=_names("ATM_REFLECTION"))
@@ -106,20 +110,20 @@ class Settings(BaseSettings):
         """Where Redis is, as a URL."""
         return parse_redis_addr(self.redis_addr)
 
-    def worker_environment(self) -> dict[str, str]:
-        """The environment variables that give a `dramatiq atm.actors` these settings."""
-        flags = {
-            "REDIS_ADDR": self.redis_addr,
-            "MYSQL_DSN": self.mysql_dsn,
-            "ATM_REDIS_PREFIX": self.redis_prefix,
-            "ATM_HANDLERS": ",".join(self.handlers),
-            "ATM_LOG_LEVEL": self.log_level,
-            "ATM_HTTP_ALLOW_PRIVATE": str(self.http_allow_private).lower(),
-            "ATM_DRAIN_SECONDS": str(self.drain_seconds),
-            "ATM_HEARTBEAT_SECONDS": str(self.heartbeat_seconds),
-            "ATM_WORKER_LEASE_SECONDS": str(self.worker_lease_seconds),
+    def environment(self, **changes: Any) -> dict[str, str]:
+        """The environment variables that give another process these settings, but for `changes`."""
+        values = {**self.model_dump(), **changes}
+        return {
+            str(field.validation_alias.choices[0]): _as_text(values[name])
+            for name, field in type(self).model_fields.items()
+            if isinstance(field.validation_alias, AliasChoices)
         }
-        return {name: value for name, value in flags.items() if value}
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _explain(error: ValidationError) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -40,13 +41,16 @@ def _call(stub: Any, options: argparse.Namespace) -> Callable[[], Awaitable[Any]
 
 async def _run(options: argparse.Namespace) -> dict[str, float]:
     took: list[float] = []
-    async with grpc.aio.insecure_channel(options.address) as channel:
-        call = _call(TaskServiceStub(channel), options)
+    async with contextlib.AsyncExitStack() as stack:
+        calls = []
+        for _ in range(options.channels):
+            channel = grpc.aio.insecure_channel(options.address, [("grpc.use_local_subchannel_pool", 1)])
+            calls.append(_call(TaskServiceStub(await stack.enter_async_context(channel)), options))
         begin = time.perf_counter() + _WARM_UP_SECONDS
         end = begin + options.seconds
         count = 0
 
-        async def one_after_the_other() -> None:
+        async def one_after_the_other(call: Callable[[], Awaitable[Any]]) -> None:
             nonlocal count
             while (start := time.perf_counter()) < end:
                 await call()
@@ -55,7 +59,7 @@ async def _run(options: argparse.Namespace) -> dict[str, float]:
                     count += 1
                     took.append(done - start)
 
-        await asyncio.gather(*(one_after_the_other() for _ in range(options.in_flight)))
+        await asyncio.gather(*(one_after_the_other(calls[n % len(calls)]) for n in range(options.in_flight)))
     took.sort()
     return {
         "per_second": count / options.seconds,
@@ -73,6 +77,7 @@ def main() -> None:
     parser.add_argument("--task-id", default="")
     parser.add_argument("--page-token", default="")
     parser.add_argument("--in-flight", type=int, default=64)
+    parser.add_argument("--channels", type=int, default=1, help="connections")
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--payload", type=int, default=10, help="bytes")
     parser.add_argument("--batch", type=int, default=100, help="tasks of one BatchCreateTasks")

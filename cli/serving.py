@@ -58,6 +58,10 @@ def server(
             help="SQL: user:password@tcp(host:3306)/database, or a URL like sqlite:///path (env MYSQL_DSN)."
         ),
     ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that share the ports (env ATM_PROCESSES; default: 1)."),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(min=0, help="Worker processes to run beside the server (env ATM_WORKERS; default: 0)."),
@@ -91,6 +95,7 @@ def server(
         host=host,
         redis_addr=redis,
         mysql_dsn=mysql,
+        processes=processes,
         workers=workers,
         worker_threads=threads,
         reflection=reflection,

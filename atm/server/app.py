@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -41,6 +43,7 @@ from atm.service.tasks import TaskService
 from atm.settings import Settings
 from atm.store import schema
 from atm.store.database import Database
+from atm.supervisor.servers import server_commands
 from atm.supervisor.supervisor import Supervisor
 from atm.supervisor.workers import worker_commands
 
@@ -54,8 +57,6 @@ _OWN_CONNECTIONS = 10
 #: A client may ping an idle connection this often.
 _MIN_PING_MS = 5_000
 _OPTIONS = [
-    # Two servers on one port would each get some of its calls: an accident, not a feature.
-    ("grpc.so_reuseport", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", _MIN_PING_MS),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 30_000),
@@ -78,7 +79,10 @@ def run(settings: Settings) -> int:
     )
     try:
         schema.require(database)
-        asyncio.run(_serve(settings, database, broker))
+        if settings.processes > 1:
+            _serve_in_processes(settings)
+        else:
+            asyncio.run(_serve(settings, database, broker))
     finally:
         broker.close()
         database.close()
@@ -93,6 +97,31 @@ def _upgrade(settings: Settings) -> None:
         raise UnavailableError(f"the schema of {shown} cannot be upgraded: {error.orig}") from error
     if before != after:
         logger.info("the schema was upgraded from %s to %s", before or "nothing", after)
+
+
+def _serve_in_processes(settings: Settings) -> None:
+    """Keeps the processes running that serve, and the workers beside them."""
+    for option, port in _ports(settings):
+        if not port:
+            raise SettingsError(f"{option}: processes that share a port need its number, not 0")
+        # They would share it with a stranger, too.
+        with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind((settings.host.strip("[]"), port))
+            except OSError as error:
+                raise _not_listening(option, f"{settings.host}:{port}") from error
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stopping.set())
+    # Workers in a supervisor of their own: they stop first.
+    supervisors = [Supervisor(server_commands(settings)), Supervisor(worker_commands(settings))]
+    for supervisor in supervisors:
+        supervisor.start()
+    logger.info("%s serves in %d processes", settings.server_id, settings.processes)
+    stopping.wait()
+    for supervisor in reversed(supervisors):
+        supervisor.stop()
 
 
 async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> None:
@@ -176,16 +205,22 @@ def _sweeps(settings: Settings, database: Database, broker: TaskBroker, dispatch
 
 def _grpc_server(settings: Settings, servicer: Servicer, checker: Any) -> Any:
     """A server that listens on both ports. Raises SettingsError when it cannot."""
-    server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_MAX_CALLS)
+    # Two servers on one port would each get some of its calls: only where it is meant.
+    options = [*_OPTIONS, ("grpc.so_reuseport", int(settings.share_ports))]
+    server = grpc.aio.server(options=options, maximum_concurrent_rpcs=_MAX_CALLS)
     translating: Any = TranslatingServer(server)
     add_TaskServiceServicer_to_server(servicer, translating)
     health_pb2_grpc.add_HealthServicer_to_server(checker, translating)
     if settings.reflection:
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), translating)
-    for option, port in (("--grpc-port", settings.grpc_port), ("--worker-port", settings.worker_port)):
+    for option, port in _ports(settings):
         _listen(server, settings.host, port, option)
     return server
+
+
+def _ports(settings: Settings) -> tuple[tuple[str, int], ...]:
+    return (("--grpc-port", settings.grpc_port), ("--worker-port", settings.worker_port))
 
 
 def _listen(server: Any, host: str, port: int, option: str) -> None:
@@ -193,6 +228,10 @@ def _listen(server: Any, host: str, port: int, option: str) -> None:
     try:
         bound = server.add_insecure_port(address)
     except RuntimeError as error:
-        raise SettingsError(f"{option}: {address} cannot be listened on; is it in use?") from error
+        raise _not_listening(option, address) from error
     if not bound:
-        raise SettingsError(f"{option}: {address} cannot be listened on; is it in use?")
+        raise _not_listening(option, address)
+
+
+def _not_listening(option: str, address: str) -> SettingsError:
+    return SettingsError(f"{option}: {address} cannot be listened on; is it in use?")

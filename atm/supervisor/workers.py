@@ -21,6 +21,6 @@ def worker_commands(settings: Settings) -> list[Command]:
         *("--worker-shutdown-timeout", str(round(stop_seconds * 1000))),
     ]
     return [
-        Command(f"worker {number}", arguments, settings.worker_environment(), stop_seconds + 2)
+        Command(f"worker {number}", arguments, settings.environment(), stop_seconds + 2)
         for number in range(1, settings.workers + 1)
     ]

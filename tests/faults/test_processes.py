@@ -13,6 +13,7 @@ from fix_system import Process, System, eventually, wait_until_serving
 from ports import free_port
 
 from atm.client import Client
+from atm.errors import UnavailableError
 
 
 def test_a_task_of_a_killed_worker_runs_again_elsewhere(new_system: System) -> None:
@@ -84,6 +85,47 @@ def test_a_server_finishes_and_leaves_with_its_workers(new_system: System) -> No
     assert server.terminate(30) == 0
     _, alive = psutil.wait_procs(children, timeout=5)
     assert not alive
+
+
+def test_server_processes_share_a_port_and_are_replaced(new_system: System) -> None:
+    server = new_system.start_server("--processes", "2", "--id", "many", "--workers", "1")
+    client = new_system.client()
+
+    def names() -> set[str]:
+        return {server.server_id for server in client.list_servers() if server.status == "RUNNING"}
+
+    eventually(lambda: names() == {"many/1", "many/2"}, 20)
+    eventually(client.list_workers, 20)
+    for _ in range(10):
+        # A connection of its own each: the kernel spreads them.
+        with Client(new_system.address) as each:
+            assert each.wait_for_task(each.create_task("echo").task_id, 20).status == "SUCCESS"
+    first = next(server for server in client.list_servers() if server.server_id == "many/1")
+    psutil.Process(first.pid).kill()
+
+    def replaced() -> bool:
+        try:
+            found = {
+                s.pid for s in client.list_servers() if s.server_id == "many/1" and s.status == "RUNNING"
+            }
+        except UnavailableError:
+            return False
+        return bool(found - {first.pid})
+
+    eventually(replaced, 20)
+    family = psutil.Process(server.pid).children(recursive=True)
+    assert server.terminate(40) == 0
+    assert not psutil.wait_procs(family, timeout=5)[1]
+    new_system.check_history()
+
+
+def test_processes_do_not_share_a_port_with_a_stranger(new_system: System) -> None:
+    first = new_system.start_server()
+    port = first.address.rpartition(":")[2]
+    arguments = [sys.executable, "-m", "atm_cli", "server", "--processes", "2", "--grpc-port", port]
+    second = Process(arguments, new_system.environment, new_system.folder / "second.log")
+    assert second.popen.wait(20) == 2
+    assert f"--grpc-port: 127.0.0.1:{port} cannot be listened on" in second.output()
 
 
 def _up(folder: Path, port: int) -> Process:
