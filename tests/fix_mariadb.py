@@ -117,7 +117,8 @@ class MariaDB:
         return f"atm:{PASSWORD}@tcp(127.0.0.1:{self.port})/{name}?parseTime=true&loc=UTC"
 
 
-def _required() -> None:
+def require_mariadb() -> None:
+    """Skips the test where there is no MariaDB, or fails it where there must be."""
     if mariadb_version() is None:
         if os.environ.get("ATM_REQUIRE_MARIADB"):
             pytest.fail(missing_reason())
@@ -127,7 +128,7 @@ def _required() -> None:
 @pytest.fixture(scope="session")
 def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
     """One server for all tests that do not break it."""
-    _required()
+    require_mariadb()
     server = MariaDB(tmp_path_factory.mktemp("mariadb"))
     server.install()
     server.start()
@@ -138,7 +139,7 @@ def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
 @pytest.fixture
 def own_mariadb(tmp_path: Path) -> Iterator[MariaDB]:
     """A server that the test may stop and start as it likes."""
-    _required()
+    require_mariadb()
     server = MariaDB(tmp_path)
     server.install()
     server.start()

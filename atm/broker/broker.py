@@ -156,7 +156,10 @@ class TaskBroker(RedisBroker):
         self.client.blpop([*names, keys.own_wake(self.namespace, self.broker_id)], timeout=seconds)
 
     def recover(self) -> None:
-        """Puts back what silent consumers had fetched. Harmless to repeat."""
+        """Puts back what silent consumers had fetched. Harmless to repeat. Raises redis.RedisError."""
+        long_ago = current_millis() - self.heartbeat_timeout
+        if not self.client.zcount(keys.heartbeats(self.namespace), 0, long_ago):
+            return
         # Dramatiq's own maintenance, made certain for this one harmless command.
         self.maintenance_chance = MAINTENANCE_SCALE
         try:

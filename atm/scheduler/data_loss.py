@@ -24,7 +24,7 @@ class DataLossDetector:
     some work and no more.
     """
 
-    interval = 0.5
+    interval = 1.0
 
     def __init__(self, database: Database, client: redis.Redis, prefix: str) -> None:
         self._database = database

@@ -15,7 +15,7 @@ from atm.store.database import Database
 
 logger = logging.getLogger(__name__)
 
-#: A leader that is killed or frozen is replaced within this and RENEW_SECONDS.
+#: A leader that is killed or frozen is replaced within this and RENEW_SECONDS, in which the others look.
 LEASE_MS = 2000
 RENEW_SECONDS = 0.5
 #: The holder stops this much before Redis lets another have the lease: clocks drift.
@@ -31,14 +31,17 @@ class Leadership:
     sweep is a compare-and-set.
     """
 
-    interval = RENEW_SECONDS
-
     def __init__(self, database: Database, lease: Lease, instance_id: str) -> None:
         self._database = database
         self._lease = lease
         self._instance_id = instance_id
         self._leads_until = float("-inf")
         self._epoch = 0
+
+    @property
+    def interval(self) -> float:
+        """A leader renews half as often as the others look."""
+        return 2 * RENEW_SECONDS if self._epoch else RENEW_SECONDS
 
     def leads(self) -> bool:
         """Whether this server leads at this moment."""

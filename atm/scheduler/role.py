@@ -15,7 +15,8 @@ logger = logging.getLogger(__name__)
 class Role(Protocol):
     """One kind of sweep; `interval` is the number of seconds between two of them."""
 
-    interval: float
+    @property
+    def interval(self) -> float: ...
 
     def run_once(self) -> bool:
         """One sweep; True when there is more to do at once. Raises UnavailableError without SQL."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from sqlalchemy.engine import Connection
 
@@ -23,12 +24,15 @@ from atm.models import (
     now,
 )
 from atm.service import validation
+from atm.service.counts import Counts
 from atm.service.dispatch import Dispatcher
 from atm.service.validation import Listing
 from atm.store import logs, servers, tasks, workers
 from atm.store.database import Database
 from atm.store.logs import NewRow
 from atm.store.tasks import Filter, Move
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class TaskService:
     def __init__(self, database: Database, dispatcher: Dispatcher, *, worker_lease: float = 8.0) -> None:
         self._database = database
         self._dispatcher = dispatcher
+        self._counts = Counts()
         self._worker_lease = timedelta(seconds=worker_lease)
 
     # -- tasks --------------------------------------------------------------
@@ -96,14 +101,17 @@ class TaskService:
         after = listing.after() if listing.page_token else ""
         offset = (max(1, listing.page) - 1) * limit
 
-        def read(connection: Connection) -> tuple[list[Task], int]:
-            # One more than is asked for tells whether there is another page.
-            found = tasks.page(connection, wanted, limit=limit + 1, offset=offset, after=after)
-            return found, 0 if after else tasks.count(connection, wanted)
-
-        found, total = self._database.read(read)
+        # One more than is asked for tells whether there is another page.
+        found = self._database.read(
+            lambda connection: tasks.page(connection, wanted, limit=limit + 1, offset=offset, after=after)
+        )
+        total = 0 if after else self._counted(wanted, lambda connection: tasks.count(connection, wanted))
         more = listing.token(found[limit - 1].task_id) if len(found) > limit else ""
         return Page(found[:limit], total, more)
+
+    def _counted(self, key: Hashable, count: Callable[[Connection], R]) -> R:
+        counted: R = self._counts.get(key, lambda: self._database.read(count))
+        return counted
 
     def cancel(self, task_id: str, requested_by: str) -> CancelAnswer:
         """Ends a task that waits, asks a running one to end, and leaves an ended one as it is."""
@@ -142,9 +150,8 @@ class TaskService:
 
     def statistics(self) -> Statistics:
         """Counts of tasks and of the workers that live."""
-        by_status, by_type = self._database.read(
-            lambda connection: (tasks.count_by(connection, "status"), tasks.count_by(connection, "task_type"))
-        )
+        by_status = self._counted("status", lambda connection: tasks.count_by(connection, "status"))
+        by_type = self._counted("type", lambda connection: tasks.count_by(connection, "task_type"))
         living = [worker for worker in self.workers() if worker.status != WorkerStatus.LOST]
         return Statistics(
             by_status={status: by_status.get(status, 0) for status in Status},

@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from chaos.bounds import measure_bounds
 from chaos.checker import check, doubled_requests, unfinished
 from chaos.faults import CANCELLED_BY_FAULTS, Fault, faults_for
 from chaos.installation import Installation, Journal
@@ -27,11 +28,14 @@ _REST_SECONDS = 1.0
 def main() -> int:
     """Runs it; the exit code."""
     options = _options()
-    faults = [fault for fault in faults_for(options.database) if options.fault in ("", fault.__name__)]
+    wanted = options.fault.split(",") if options.fault else []
+    faults = [fault for fault in faults_for(options.database) if not wanted or fault.__name__ in wanted]
     with tempfile.TemporaryDirectory(prefix="atm-chaos-") as folder:
         installation = Installation(Path(folder), options.database, server_count=3, worker_count=3)
         try:
             installation.start()
+            if options.bounds:
+                return measure_bounds(installation)
             return _run(installation, faults, options)
         finally:
             installation.stop()
@@ -43,8 +47,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same order of faults")
     parser.add_argument("--database", choices=["mariadb", "sqlite"], default="mariadb")
     parser.add_argument("--rate", type=float, default=40.0, help="tasks per second")
-    parser.add_argument("--fault", default="", help="only this one")
+    parser.add_argument("--fault", default="", help="only these, with commas between")
     parser.add_argument("--times", type=int, default=0, help="this many injections, however long they take")
+    parser.add_argument("--tasks", type=int, default=0, help="go on until this many were accepted")
+    parser.add_argument("--bounds", action="store_true", help="measure what has a promised time instead")
     return parser.parse_args()
 
 
@@ -55,7 +61,13 @@ def _run(installation: Installation, faults: list[Fault], options: argparse.Name
     injections: list[Injection] = []
     end = time.monotonic() + options.minutes * 60
     order: list[Fault] = []
-    while len(injections) < options.times if options.times else time.monotonic() < end:
+
+    def goes_on() -> bool:
+        if options.tasks:
+            return len(load.accepted.tasks) < options.tasks
+        return len(injections) < options.times if options.times else time.monotonic() < end
+
+    while goes_on():
         # Each fault once, in an order of chance, then again.
         order = order or rng.sample(faults, len(faults))
         injections.append(_inject(installation, load, order.pop(), rng))

@@ -63,11 +63,7 @@ def redis_restarted_with_data(installation: Installation, rng: random.Random) ->
 def redis_restarted_empty(installation: Installation, rng: random.Random) -> None:
     """Redis is killed and comes back with nothing."""
     installation.valkey.stop()
-    for file in (installation.folder / "valkey").rglob("*.aof*"):
-        if file.is_file():
-            file.unlink()
-    for file in (installation.folder / "valkey").rglob("*.manifest"):
-        file.unlink()
+    installation.forget_redis()
     installation.valkey.start()
 
 

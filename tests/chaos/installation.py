@@ -125,6 +125,17 @@ class Installation:
         leading = [s for s in found if s.instance_id == leader.instance_id and psutil.pid_exists(s.pid)]
         return leading[0] if leading else None
 
+    def live_servers(self) -> list[Server]:
+        """The servers that SQL knows and that live."""
+        return [server for server in self.database.read(servers.all_servers) if psutil.pid_exists(server.pid)]
+
+    def forget_redis(self) -> None:
+        """Deletes what Redis has on disk, while it is stopped."""
+        for pattern in ("*.aof*", "*.manifest"):
+            for file in (self.folder / "valkey").rglob(pattern):
+                if file.is_file():
+                    file.unlink()
+
     def server_parts(self) -> list[Part]:
         """The servers."""
         return [part for part in self._parts if part.name.startswith("server")]

@@ -1,0 +1,166 @@
+"""A million tasks have ended: what is asked and what is swept still reads only a few rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from fill import fill
+from fix_mariadb import MariaDB, require_mariadb
+from fix_valkey import Valkey
+from sqlalchemy import event, text
+from sqlalchemy.engine import Connection
+
+from atm.addresses import parse_sql_dsn
+from atm.broker.broker import TaskBroker
+from atm.models import Status, now
+from atm.scheduler.pruner import Pruner
+from atm.scheduler.relay import Relay
+from atm.scheduler.rescuer import Rescuer
+from atm.scheduler.timekeeper import Timekeeper
+from atm.service.attempts import Attempts
+from atm.service.creation import Creation
+from atm.service.dispatch import Dispatcher
+from atm.service.outcomes import Succeeded
+from atm.service.validation import NewTask
+from atm.store import logs, schema, servers, tasks, workers
+from atm.store.database import Database
+from atm.store.tasks import Filter
+
+ROWS = 1_000_000
+#: Those that are not over: waiting, and running on a worker that nobody knows.
+WAITING, RUNNING = 30, 20
+pytestmark = pytest.mark.timeout(400)
+_TOKEN = "01900000-0007-7000-8000-000000079999"
+
+
+@pytest.fixture(scope="module")
+def million(tmp_path_factory: pytest.TempPathFactory, valkey: Valkey) -> Iterator[Database]:
+    require_mariadb()
+    server = MariaDB(tmp_path_factory.mktemp("million"), buffer_pool="1G")
+    server.install()
+    server.start()
+    url = parse_sql_dsn(server.create_database())
+    schema.upgrade(url)
+    # One connection: its counters are the session's.
+    database = Database(url, pool_size=1)
+    try:
+        fill(database, ROWS)
+        broker = TaskBroker(valkey.url, prefix="million")
+        creation = Creation(database, Dispatcher(broker), relay_grace=3600)
+        new = NewTask("example_task", max_retry=5)
+        made = [creation.create_all([new])[0].task_id for _ in range(WAITING + RUNNING)]
+        for task_id in made[:RUNNING]:
+            Attempts(database, "nobody").claim(task_id, 1)
+        broker.close()
+        yield database
+    finally:
+        database.close()
+        server.stop()
+
+
+def _reads(database: Database, use: Callable[[], Any]) -> int:
+    """How many rows and index entries the server looks at for this."""
+
+    def handler_reads() -> int:
+        found = database.read(lambda c: c.execute(text("SHOW SESSION STATUS LIKE 'Handler_read%'")).all())
+        return sum(int(value) for _, value in found)
+
+    handler_reads()
+    before = handler_reads()
+    own = handler_reads() - before
+    before = handler_reads()
+    use()
+    return handler_reads() - before - own
+
+
+class _Silent(Dispatcher):
+    def __init__(self) -> None:
+        """Without a Redis."""
+
+    def send(self, tasks: Any) -> bool:
+        return True
+
+
+_AN_ID = "01900000-0001-7000-8000-000000012345"
+#: By name: what is done, and how many reads are plenty.
+ASKED: dict[str, tuple[Callable[[Connection], Any], int]] = {
+    "a task": (lambda c: tasks.get(c, _AN_ID), 5),
+    "its history": (lambda c: logs.of_task(c, _AN_ID), 10),
+    "a request": (lambda c: tasks.of_requests(c, ["request-77"]), 5),
+    "the first page": (lambda c: tasks.page(c, Filter(), limit=21), 50),
+    "a page far in": (lambda c: tasks.page(c, Filter(), limit=21, after=_TOKEN), 50),
+    "the first of a status": (lambda c: tasks.page(c, Filter(status=Status.FAILED), limit=21), 60),
+    "a status far in": (lambda c: tasks.page(c, Filter(status=Status.FAILED), limit=21, after=_TOKEN), 60),
+    "the first of a priority": (lambda c: tasks.page(c, Filter(priority=1), limit=21), 60),
+    "the first of a type": (lambda c: tasks.page(c, Filter(task_type="http_request"), limit=21), 60),
+    "what waits": (lambda c: tasks.page(c, Filter(status=Status.PENDING), limit=500), 4 * WAITING),
+    "what is due": (lambda c: tasks.due_for_dispatch(c, now(), 500), 5),
+    "what will be due": (lambda c: tasks.due_for_dispatch(c, now() + timedelta(days=1), 500), 5 * WAITING),
+    "what a worker holds": (lambda c: tasks.held_by(c, "nobody", 500), 4 * RUNNING),
+    "who holds something": (lambda c: tasks.holders(c), 4 * RUNNING),
+    "what is overdue": (lambda c: tasks.overdue(c, now() - timedelta(days=1), 500), 4 * RUNNING),
+    "what is to be queued again": (lambda c: tasks.dispatch_again(c, now(), "", 5000), 8 * WAITING),
+    "what is to be pruned": (lambda c: tasks.prune(c, now() - timedelta(days=1000), 200), 5),
+    "the silent workers": (lambda c: workers.unheard(c, now()), 20),
+    "the silent servers": (lambda c: servers.remove_unheard(c, now()), 20),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_a_query_reads_only_what_it_is_about(million: Database, name: str) -> None:
+    ask, plenty = ASKED[name]
+    assert _reads(million, lambda: million.write(ask)) <= plenty
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_explain_shows_an_index_for_it(million: Database, name: str) -> None:
+    statements: list[tuple[str, Any]] = []
+
+    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
+        statements.append((statement, parameters))
+
+    event.listen(million.engine, "before_cursor_execute", note)
+    try:
+        million.write(ASKED[name][0])
+    finally:
+        event.remove(million.engine, "before_cursor_execute", note)
+    for statement, parameters in statements:
+        if " task" not in statement or "INSERT" in statement:
+            continue
+        plan = million.read(
+            lambda c, s=statement, p=parameters: c.exec_driver_sql(f"EXPLAIN {s}", p).mappings().all()
+        )
+        for step in plan:
+            # Without a table to read there is no key: "Impossible WHERE", "No matching row".
+            assert step["key"] or step["table"] is None, (statement, plan)
+            assert step["type"] != "ALL", (statement, plan)
+
+
+def test_sweeps_read_only_what_is_due(million: Database) -> None:
+    sweeps: list[Any] = [
+        Relay(million, _Silent(), 0.1),
+        Timekeeper(million),
+        Pruner(million, 1000 * 24 * 3600.0),
+    ]
+    for sweep in sweeps:
+        assert _reads(million, sweep.run_once) <= 5 * WAITING, type(sweep).__name__
+
+
+def test_an_attempt_reads_only_its_own_task(million: Database) -> None:
+    waiting = million.read(lambda c: tasks.page(c, Filter(status=Status.PENDING), limit=1))[0]
+    worker = Attempts(million, "w")
+    assert _reads(million, lambda: worker.claim(waiting.task_id, 1)) <= 8
+    assert _reads(million, lambda: worker.finish(waiting.task_id, 1, Succeeded({"a": "1"}))) <= 8
+
+
+def test_what_a_lost_worker_held_is_taken_back_and_nothing_else_is_read(million: Database) -> None:
+    assert _reads(million, Rescuer(million, 8.0).run_once) <= 60 * RUNNING
+    assert million.read(lambda c: tasks.held_by(c, "nobody", 500)) == []
+
+
+def test_pruning_reads_and_deletes_a_chunk_at_a_time(million: Database) -> None:
+    pruner = Pruner(million, 1.0)
+    assert _reads(million, lambda: pruner.run_once()) <= 12 * 200
