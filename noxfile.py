@@ -47,6 +47,13 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """ATM and its peers, measured side by side; `-- --runs 1 --only "ATM idle"` for a part."""
+    session.install("-e", ".[dev,bench]")
+    session.run("python", "-m", "benchmarks", *session.posargs, env={"PYTHONPATH": "tests"})
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Style, and the layers: nothing below imports anything above."""
     session.install("-e", ".[dev]")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import Any
+from datetime import UTC
 
 import psutil
+from fill import fill
 from fix_system import Process, eventually
 
 from atm.client import Client
+from atm.service.validation import Listing
 from benchmarks.handlers import read_starts
 from benchmarks.installation import Atm, Installation, load
 
@@ -45,22 +47,26 @@ def calls(installation: Installation, seconds: float = 4.0) -> Figures:
     }
 
 
-def drained(installation: Installation, processes: int = 1, tasks: int = 10_000) -> Figures:
-    """Tasks that wait, drained by worker processes of 8 threads: everything committed."""
+def drained(installation: Installation, tasks: int = 12_000) -> Figures:
+    """Tasks that wait, drained by one and by two worker processes of 8 threads: everything committed."""
+    return {
+        "drained/s, 1 process": _drain(installation, 1, tasks),
+        "drained/s, 2 processes": _drain(installation, 2, tasks),
+    }
+
+
+def _drain(installation: Installation, processes: int, tasks: int) -> float:
     atm = Atm(installation)
     try:
-        server = atm.start_server()
+        atm.start_server()
         _create(atm, tasks)
-        # The server has nothing to do any more; its sweeps go on.
-        assert server.popen.poll() is None
         atm.start_worker(threads=8, processes=processes, wait=False)
-        eventually(lambda: atm.count(status="SUCCESS") == tasks, 300)
-        ended = atm.newest("completed_at").timestamp()
-        starts = read_starts(atm.starts)
+        eventually(lambda: atm.starts.exists() and atm.starts.stat().st_size == 8 * tasks, 300)
+        eventually(lambda: atm.count(status="SUCCESS") == tasks, 30)
+        ended = atm.newest("completed_at").replace(tzinfo=UTC).timestamp()
+        return tasks / (ended - read_starts(atm.starts)[0])
     finally:
         atm.stop()
-    assert len(starts) == tasks
-    return {f"drained/s, {processes} process{'es' * (processes > 1)}": tasks / (ended - starts[0])}
 
 
 def _create(atm: Atm, tasks: int) -> None:
@@ -92,6 +98,7 @@ def idle(installation: Installation, tasks: int = 60) -> Figures:
         atm.stop()
     return {
         "call to start p50, ms": percentile(dispatch, 0.5) * 1000,
+        "call to start p95, ms": percentile(dispatch, 0.95) * 1000,
         "call to start p99, ms": percentile(dispatch, 0.99) * 1000,
         "cancel to told p99, ms": percentile(cancel, 0.99) * 1000,
         "end to waiting client p99, ms": percentile(waited, 0.99) * 1000,
@@ -146,10 +153,65 @@ def _workers(worker: Process) -> list[int]:
     return found
 
 
+def growth(installation: Installation, seconds: float = 3.0) -> Figures:
+    """CreateTask with more calls in flight, larger payloads, and more server processes."""
+    figures: Figures = {}
+    atm = Atm(installation)
+    try:
+        atm.start_server()
+        for in_flight in (1, 8, 64, 256):
+            found = load("create", atm.address, seconds=seconds, in_flight=in_flight)
+            figures[f"CreateTask/s, {in_flight} in flight"] = found["per_second"]
+            figures[f"CreateTask p50, {in_flight} in flight, ms"] = found["p50_ms"]
+        for kilobytes in (1, 10, 100):
+            found = load("create", atm.address, seconds=seconds, payload=kilobytes * 1000)
+            figures[f"CreateTask/s, payload of {kilobytes} KB"] = found["per_second"]
+    finally:
+        atm.stop()
+    atm = Atm(installation)
+    try:
+        atm.start_server("--processes", "2")
+        eventually(lambda: len(Client(atm.address).list_servers()) == 2, 20)
+        found = load("create", atm.address, seconds=seconds, channels=8)
+        figures["CreateTask/s, 2 server processes"] = found["per_second"]
+    finally:
+        atm.stop()
+    return figures
+
+
+def rows(installation: Installation, millions: int = 10) -> Figures:
+    """Lists, creation and draining with a table that grows; the history of ended tasks is in it, too."""
+    figures: Figures = {}
+    atm = Atm(installation)
+    try:
+        atm.start_server()
+        filled = 0
+        for wanted in sorted({0, min(1, millions), millions}):
+            fill(atm.database, (wanted - filled) * 1_000_000, first=filled * 1_000_000 + 1)
+            filled = wanted
+            created = load("create", atm.address, seconds=3)
+            figures[f"CreateTask/s, {wanted} million rows"] = created["per_second"]
+            figures[f"CreateTask p50, {wanted} million rows, ms"] = created["p50_ms"]
+        # Counted once, by the first who asks for the first page.
+        with Client(atm.address) as client:
+            client.list_tasks(deadline=120)
+            newest = client.list_tasks(page_size=1, deadline=120)
+        first = load("list", atm.address, seconds=3, in_flight=1)
+        token = Listing(page_size=20).token(_id_of(filled * 500_000) if filled else newest.tasks[0].task_id)
+        far = load("list", atm.address, seconds=3, in_flight=1, page_token=token)
+    finally:
+        atm.stop()
+    figures["first page p50, ms"] = first["p50_ms"]
+    figures["page far in p50, ms"] = far["p50_ms"]
+    return figures
+
+
+def _id_of(number: int) -> str:
+    """The id that `fill` gives to a task."""
+    return f"01900000-{number // 65536:04X}-7000-8000-{number:012x}"
+
+
 def percentile(values: list[float], share: float) -> float:
     """The value that this share of them does not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
-
-
-MEASURES: dict[str, Any] = {"calls": calls, "drained": drained, "idle": idle, "footprint": footprint}

@@ -29,6 +29,8 @@ FROM seq_{first}_to_{last}
 
 def fill(database: Database, count: int, *, first: int = 1, logs: bool = True) -> None:
     """Adds tasks number `first` and on, `count` of them, and a row of history for each."""
+    if not count:
+        return
     for start in range(first, first + count, _CHUNK):
         last = min(start + _CHUNK, first + count) - 1
         for statement in (_TASKS, _LOGS) if logs else (_TASKS,):
