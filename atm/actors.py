@@ -8,10 +8,12 @@ from __future__ import annotations
 import logging
 
 import dramatiq
+from dramatiq.middleware import CurrentMessage
 
 from atm.broker import keys
 from atm.broker.broker import TaskBroker
 from atm.errors import AtmError
+from atm.models import Task
 from atm.settings import Settings
 from atm.worker.execution import AttemptFailed
 from atm.worker.handlers import load
@@ -32,10 +34,16 @@ logging.getLogger("alembic").setLevel(logging.WARNING)
 broker = TaskBroker(
     _settings.redis_url,
     prefix=_settings.redis_prefix,
-    middleware=[Lifecycle(_runtime), Cancel(), Retries(_runtime)],
+    middleware=[CurrentMessage(), Lifecycle(_runtime), Cancel(), Retries(_runtime)],
     consumer_timeout=_settings.worker_lease_seconds,
 )
 dramatiq.set_broker(broker)
+
+
+def _known() -> Task | None:
+    """What was read of the task with its message."""
+    message = CurrentMessage.get_current_message()
+    return getattr(message, "known", None)
 
 
 # A failed attempt is in the task's history; in the worker's log one line is enough.
@@ -44,7 +52,7 @@ dramatiq.set_broker(broker)
 )
 def run_high(task_id: str, attempt: int) -> None:
     """Runs one attempt of a High task."""
-    _runtime.execution.run(task_id, attempt)
+    _runtime.execution.run(task_id, attempt, _known())
 
 
 @dramatiq.actor(
@@ -52,4 +60,4 @@ def run_high(task_id: str, attempt: int) -> None:
 )
 def run_normal(task_id: str, attempt: int) -> None:
     """Runs one attempt of a Normal task."""
-    _runtime.execution.run(task_id, attempt)
+    _runtime.execution.run(task_id, attempt, _known())

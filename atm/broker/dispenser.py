@@ -45,6 +45,8 @@ class TaskMessage(MessageProxy):
         self.cancelled = cancelled
         self.redis_id = str(message.options["redis_message_id"])
         self.handed_out_at = 0.0
+        # What SQL said of the task soon after the message was fetched, if it was asked.
+        self.known: Any = None
         # Done when what the message caused is committed; None: it caused nothing.
         self.settled: Future[Any] | None = None
 
@@ -57,7 +59,9 @@ PutBack = Callable[[Sequence[TaskMessage]], None]
 class Dispenser:
     """Hands out messages to the threads of one process.
 
-    `capacity` is how many may be out at once; it is set when the worker boots.
+    `capacity` is how many may be out at once, and `look_up`, if set, is given
+    several messages that were fetched together; the worker sets both when it
+    boots.
     """
 
     def __init__(self, fetch: Fetch, wait: Wait, put_back: PutBack) -> None:
@@ -65,6 +69,7 @@ class Dispenser:
         self._wait = wait
         self._put_back = put_back
         self.capacity = 1
+        self.look_up: Callable[[Sequence[TaskMessage]], None] | None = None
         self._queues: set[str] = set()
         self._out = 0
         self._ready: deque[TaskMessage] = deque()
@@ -145,6 +150,8 @@ class Dispenser:
             self._wait(self._queues, BLOCK_SECONDS)
             return False
         self._fetched_at = time.monotonic()
+        if self.look_up is not None and len(found) > 1:
+            self.look_up(found)
         self._ready.extend(found)
         return True
 

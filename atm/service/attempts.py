@@ -53,10 +53,14 @@ class Report:
 
 @dataclass(frozen=True)
 class Claim:
-    """A worker wants to start this attempt. Answered with the task, or None when the hint is out of date."""
+    """A worker wants to start this attempt. Answered with the task, or None when the hint is out of date.
+
+    `known` is the task as it was read a moment ago, if it was.
+    """
 
     task_id: str
     attempt: int
+    known: Task | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,10 @@ class End:
     report: Report = Report()
 
 
+def _started(task: Task, start: Move) -> Task:
+    return task.model_copy(update={"status": Status.PROCESSING, **start.values})
+
+
 def _is_plain_success(end: End) -> bool:
     return isinstance(end.outcome, Succeeded) and end.report.progress is None
 
@@ -79,6 +87,12 @@ class Attempts:
     def __init__(self, database: Database, worker_id: str) -> None:
         self._database = database
         self.worker_id = worker_id
+
+    def look_up(self, task_ids: Sequence[str]) -> dict[str, Task]:
+        """These tasks as they are now, with what a `Claim` may say of them."""
+        return self._database.read(
+            lambda connection: tasks.get_all(connection, task_ids, tasks.START_COLUMNS)
+        )
 
     def claim(self, task_id: str, attempt: int) -> Task | None:
         """The task, now held by this worker; None when the hint is out of date."""
@@ -139,17 +153,24 @@ class Attempts:
         answers: list[Task | Status | None],
     ) -> None:
         at = now()
-        # Among many a success is taken for one that holds its task, and not read
-        # first: whatever the row says, what follows is the same. If it does not
-        # hold it, LostRaceError undoes all, and alone it is looked at.
+        # Among several, what is almost certain is not read first: that a success
+        # holds its task, whose next state is the same whatever else the row says,
+        # and that a task is as it was a moment ago. Where it is not so,
+        # LostRaceError undoes all, and alone it is looked at.
         moves: list[Move] = []
         refusals: list[NewRow] = []
         claims: list[tuple[int, Claim]] = []
         ends: list[tuple[int, End]] = []
+        together = len(turn) > 1
         for place, change in turn:
             if isinstance(change, Claim):
-                claims.append((place, change))
-            elif len(turn) > 1 and _is_plain_success(change):
+                start = self._start(change.known, change, at) if together and change.known else None
+                if start is not None and change.known is not None:
+                    moves.append(start)
+                    answers[place] = _started(change.known, start)
+                else:
+                    claims.append((place, change))
+            elif together and _is_plain_success(change):
                 task = Task.model_construct(task_id=change.task_id, attempt=change.attempt)
                 moves.append(self._end(task, change, at))
                 answers[place] = Status.SUCCESS
@@ -163,7 +184,7 @@ class Attempts:
             start = None if waits is None else self._start(waits, claim, at)
             if waits is not None and start is not None:
                 moves.append(start)
-                answers[place] = waits.model_copy(update={"status": Status.PROCESSING, **start.values})
+                answers[place] = _started(waits, start)
         found = tasks.lock_all(connection, [end.task_id for _, end in ends], tasks.END_COLUMNS)
         for place, end in ends:
             runs = found.get(end.task_id)

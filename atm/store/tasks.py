@@ -43,9 +43,11 @@ def get(connection: Connection, task_id: str) -> Task | None:
     return get_all(connection, [task_id]).get(task_id)
 
 
-def get_all(connection: Connection, task_ids: Sequence[str]) -> dict[str, Task]:
-    """Those of these tasks that there are."""
-    rows = bulk.select_all(connection, TASK, _COLUMNS, "task_id", task_ids)
+def get_all(
+    connection: Connection, task_ids: Sequence[str], columns: Sequence[str] = _COLUMNS
+) -> dict[str, Task]:
+    """Those of these tasks that there are, with these columns."""
+    rows = bulk.select_all(connection, TASK, columns, "task_id", task_ids)
     return {row["task_id"]: _task(row) for row in rows}
 
 

@@ -48,15 +48,16 @@ class Execution:
         self._running = running
         self._executors = executors
 
-    def run(self, task_id: str, number: int) -> None:
+    def run(self, task_id: str, number: int, known: Task | None = None) -> None:
         """Claims the attempt and runs it to its end; returns at once when the hint is out of date.
 
-        Its end is then on its way to SQL: see `RunningAttempts.ending`. Raises
+        `known` is the task as it was read a moment ago, if it was. The end is
+        then on its way to SQL: see `RunningAttempts.ending`. Raises
         AttemptFailed for an attempt that may be followed by another.
         """
         if self._running.get(task_id) is not None:
             return  # a doubled message
-        task = self._claim(task_id, number)
+        task = self._claim(Claim(task_id, number, known))
         if task is None:
             logger.debug("task %s, attempt %d: out of date, or someone else's", task_id, number)
             return
@@ -86,9 +87,9 @@ class Execution:
             self._running.end(attempt, settled)
             self._commits.submit(End(attempt.task.task_id, attempt.task.attempt, outcome, report), settled)
 
-    def _claim(self, task_id: str, number: int) -> Task | None:
+    def _claim(self, claim: Claim) -> Task | None:
         try:
-            task = self._commits.call(Claim(task_id, number))
+            task = self._commits.call(claim)
         except UnavailableError:
             return None  # the worker leaves: SQL is not waited for any more
         assert not isinstance(task, Status), "a claim is answered with a task"

@@ -9,12 +9,15 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 
 from dramatiq import Worker as DramatiqWorker
 
 from atm._version import __version__
 from atm.broker.broker import TaskBroker
 from atm.broker.cancel_flags import CancelFlags
+from atm.broker.dispenser import TaskMessage
 from atm.errors import UnavailableError
 from atm.models import Status, Task, Worker, now
 from atm.service.attempts import Attempts, Claim, End
@@ -45,8 +48,8 @@ ORPHAN_DRAIN_SECONDS = 0.2
 #: ... and is gone after this long, whatever it is doing.
 ORPHAN_EXIT_SECONDS = 6.0
 _ORPHAN_LOOK_SECONDS = 0.5
-#: One each for the commits, the watcher, the reporter, and what is handed back at the end.
-_CONNECTIONS = 4
+#: One each for commits, consumers, watcher, reporter, and what is handed back at the end.
+_CONNECTIONS = 5
 
 
 class WorkerRuntime:
@@ -102,6 +105,7 @@ class WorkerRuntime:
         threading.Thread(target=self._look_for_parent, name="atm-parent", daemon=True).start()
         self._commits.start()
         broker.acknowledger.start()
+        broker.dispenser.look_up = self._look_up
         broker.dispenser.capacity = threads
         logger.info("worker %s takes tasks, %d at a time", self.worker_id, threads)
 
@@ -124,6 +128,13 @@ class WorkerRuntime:
             executor.close()
         self._database.close()
         logger.info("worker %s has left", self.worker_id)
+
+    def _look_up(self, messages: Sequence[TaskMessage]) -> None:
+        """One query for all that was fetched together. Without SQL nothing is known, and claiming waits."""
+        with suppress(UnavailableError):
+            found = self.attempts.look_up([str(message.args[0]) for message in messages])
+            for message in messages:
+                message.known = found.get(str(message.args[0]))
 
     def _row(self, threads: int) -> Worker:
         at = now()
