@@ -100,23 +100,17 @@ def replicated(tmp_path: Path) -> Iterator[_Replicated]:
             server.stop()
 
 
-def test_a_failover_is_lived_through(new_system: System, replicated: _Replicated) -> None:
-    """The old master goes on as a replica: it answers READONLY, and the new one knows no script."""
+@pytest.mark.parametrize("how", ["asked for", "its master dies"])
+def test_a_failover_is_lived_through(new_system: System, replicated: _Replicated, how: str) -> None:
+    """An old master that goes on is a replica: it answers READONLY, and the new one may know no script."""
     new_system.environment["REDIS_ADDR"] = replicated.sentinel.address
     new_system.start_server()
     new_system.start_worker()
     with _trickle(new_system):
-        replicated.sentinel.fail_over()
-        eventually(lambda: replicated.sentinel.master_port() == replicated.replica.port, 20)
-        _succeeds(new_system, 15)
-
-
-def test_a_master_that_dies_is_followed_by_its_replica(new_system: System, replicated: _Replicated) -> None:
-    new_system.environment["REDIS_ADDR"] = replicated.sentinel.address
-    new_system.start_server()
-    new_system.start_worker()
-    with _trickle(new_system):
-        replicated.master.stop()
+        if how == "asked for":
+            replicated.sentinel.fail_over()
+        else:
+            replicated.master.stop()
         eventually(lambda: replicated.sentinel.master_port() == replicated.replica.port, 20)
         _succeeds(new_system, 15)
 
