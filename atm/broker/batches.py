@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -11,6 +12,8 @@ Item = TypeVar("Item")
 
 #: Items of one round trip.
 MOST = 256
+#: How long a busy thread waits for more.
+GATHER_SECONDS = 0.001
 
 
 class Batches(Generic[Item]):
@@ -38,7 +41,11 @@ class Batches(Generic[Item]):
 
     def _run(self) -> None:
         item = self._queue.get()
+        last = 1
         while item is not None:
+            if last > 1:
+                # Busy: asleep for a moment, not woken by each item.
+                time.sleep(GATHER_SECONDS)
             batch: list[Item] = []
             try:
                 while item is not None and len(batch) < MOST:
@@ -49,3 +56,4 @@ class Batches(Generic[Item]):
                 item = self._queue.get()
             else:
                 self._use(batch)
+            last = len(batch)

@@ -67,6 +67,8 @@ class TaskConsumer(Consumer):
         """Its thread is free at once; Redis is told when what it did is committed."""
         assert isinstance(message, TaskMessage), "it came from the dispenser"
         self._broker.dispenser.release(message)
+        if message.revoked and message.settled is None:
+            return  # it is somebody else's
         if message.settled is None:
             self._acknowledge(message)
         else:

@@ -26,7 +26,8 @@ from dramatiq.message import Message
 BLOCK_SECONDS = 3.0
 #: How much work a process may hold beyond what its threads do, in seconds.
 AHEAD_SECONDS = 0.02
-#: ... and in messages.
+#: ... and in messages. Up to one for each thread of them are handed out already,
+#: so that a thread that is free need not wait for another one to bring the next.
 MOST_AHEAD = 64
 #: What waits here for this long, because the tasks before it turned out to be
 #: long ones, is put back for others.
@@ -44,7 +45,11 @@ class TaskMessage(MessageProxy):
         super().__init__(message)
         self.cancelled = cancelled
         self.redis_id = str(message.options["redis_message_id"])
+        # When it was handed to Dramatiq, and when a thread began with it; 0: not yet.
         self.handed_out_at = 0.0
+        self.begun_at = 0.0
+        # It was put back for others before a thread got to it.
+        self.revoked = False
         # What SQL said of the task soon after the message was fetched, if it was asked.
         self.known: Any = None
         # Done when what the message caused is committed; None: it caused nothing.
@@ -59,7 +64,7 @@ PutBack = Callable[[Sequence[TaskMessage]], None]
 class Dispenser:
     """Hands out messages to the threads of one process.
 
-    `capacity` is how many may be out at once, and `look_up`, if set, is given
+    `capacity` is how many threads there are, and `look_up`, if set, is given
     several messages that were fetched together; the worker sets both when it
     boots.
     """
@@ -71,7 +76,7 @@ class Dispenser:
         self.capacity = 1
         self.look_up: Callable[[Sequence[TaskMessage]], None] | None = None
         self._queues: set[str] = set()
-        self._out = 0
+        self._out: dict[int, TaskMessage] = {}
         self._ready: deque[TaskMessage] = deque()
         self._fetched_at = 0.0
         self._took = 1.0
@@ -98,7 +103,7 @@ class Dispenser:
             time.sleep(0.01)
             return None
         try:
-            if not self._thread_is_free():
+            if not self._there_is_room():
                 self._speak()
                 return None
             if not self._ready and not self._refill():
@@ -107,13 +112,20 @@ class Dispenser:
         finally:
             self._turn.release()
 
+    def begin(self, message: TaskMessage) -> None:
+        """A thread begins with it."""
+        message.begun_at = time.monotonic()
+
     def release(self, message: TaskMessage) -> None:
         """The message is done with: its thread is free."""
         with self._changed:
-            self._out -= 1
-            took = time.monotonic() - message.handed_out_at
-            self._took += _NEWEST * (took - self._took)
-            self._changed.notify()
+            del self._out[id(message)]
+            if message.begun_at and not message.revoked:
+                took = time.monotonic() - message.begun_at
+                self._took += _NEWEST * (took - self._took)
+            # The consumer is woken for several at a time, where several are handed out ahead.
+            if len(self._out) <= self._room - self._handed_ahead // 2 - 1:
+                self._changed.notify()
 
     def leftovers(self) -> list[TaskMessage]:
         """Messages that were fetched and not handed out; they are forgotten here."""
@@ -126,26 +138,44 @@ class Dispenser:
         """How many messages the threads will have started within AHEAD_SECONDS."""
         return min(MOST_AHEAD, int(self.capacity * AHEAD_SECONDS / max(self._took, 1e-6)))
 
-    def _thread_is_free(self) -> bool:
-        """Waits for one, but not for ever: see `_speak`."""
-        patience = STALE_SECONDS if self._ready else _SPEAK_SECONDS
+    @property
+    def _handed_ahead(self) -> int:
+        return min(self.capacity, self._ahead)
+
+    @property
+    def _room(self) -> int:
+        """How many messages may be out."""
+        return self.capacity + self._handed_ahead
+
+    def _there_is_room(self) -> bool:
+        """Waits for it, but not for ever: see `_speak`."""
+        patience = STALE_SECONDS if self._ready or self._handed_ahead else _SPEAK_SECONDS
         with self._changed:
-            self._changed.wait_for(lambda: self._stopping or self._out < self.capacity, patience)
-            return not self._stopping and self._out < self.capacity
+            self._changed.wait_for(lambda: self._stopping or len(self._out) < self._room, patience)
+            return not self._stopping and len(self._out) < self._room
 
     def _speak(self) -> None:
         """No thread is free: tells Redis that the process lives, and lets others have what waits here."""
         if self._stopping:
             return
-        if self._ready and time.monotonic() - self._fetched_at >= STALE_SECONDS:
+        long_ago = time.monotonic() - STALE_SECONDS
+        with self._changed:
+            stuck = [m for m in self._out.values() if not m.begun_at and m.handed_out_at <= long_ago]
+        if self._ready and self._fetched_at <= long_ago:
+            stuck += self._ready
+        if stuck:
             # Forgotten only when Redis has it: it answers, or this is tried again.
-            self._put_back(list(self._ready))
-            self._ready.clear()
+            # One that a thread begins with just now is started once all the
+            # same: SQL sees to that.
+            self._put_back(stuck)
+            for message in stuck:
+                message.revoked = True
+            self._ready = deque(message for message in self._ready if not message.revoked)
         self._fetch(self._queues, 0, self._streak)
 
     def _refill(self) -> bool:
-        free = self.capacity - self._out
-        self._streak, found = self._fetch(self._queues, free + self._ahead, self._streak)
+        free = max(0, self.capacity - len(self._out))
+        self._streak, found = self._fetch(self._queues, max(1, free + self._ahead), self._streak)
         if not found:
             self._wait(self._queues, BLOCK_SECONDS)
             return False
@@ -159,5 +189,5 @@ class Dispenser:
         message = self._ready.popleft()
         message.handed_out_at = time.monotonic()
         with self._changed:
-            self._out += 1
+            self._out[id(message)] = message
         return message

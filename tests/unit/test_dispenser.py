@@ -44,6 +44,7 @@ def _run(dispenser: Dispenser, count: int, seconds: float, monkeypatch: Any) -> 
     for _ in range(count):
         message = dispenser.take()
         assert message is not None
+        dispenser.begin(message)
         clock += seconds
         dispenser.release(message)
 
@@ -72,14 +73,18 @@ def test_what_waits_behind_tasks_that_turn_out_long_is_put_back(monkeypatch: Any
     dispenser = _dispenser(redis)
     with monkeypatch.context() as patch:
         _run(dispenser, 200, 0.001, patch)
-    held = [dispenser.take() for _ in range(THREADS)]
-    assert all(held)
+    handed = [dispenser.take() for _ in range(2 * THREADS)]
+    begun, ahead = handed[:THREADS], handed[THREADS:]
+    for message in begun:
+        assert message is not None
+        dispenser.begin(message)
     before = len(redis.waiting)
     threading.Event().wait(module.STALE_SECONDS)
-    # No thread is free: others may have what was fetched ahead.
+    # No thread is free: others may have what was fetched, and handed out, ahead.
     assert dispenser.take() is None
     assert dispenser.leftovers() == []
-    assert len(redis.waiting) > before
+    assert [message.revoked for message in handed if message] == [False] * THREADS + [True] * THREADS
+    assert len(redis.waiting) >= before + len(ahead)
     # ... in their order.
     numbers = [int(message.args[0][1:]) for message in redis.waiting]
     assert numbers == sorted(numbers)

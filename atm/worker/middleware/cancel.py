@@ -17,6 +17,9 @@ class Cancel(Middleware):
     """
 
     def before_process_message(self, broker: Any, message: Any) -> None:
-        """Looks at the flag."""
+        """Looks at the flag, and whether the message is still this worker's."""
+        broker.dispenser.begin(message)
         if message.cancelled:
             raise SkipMessage(f"task {message.args[0]} was cancelled")
+        if message.revoked:
+            raise SkipMessage(f"task {message.args[0]} was left to other workers")
