@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 import redis
 
 from atm.broker import keys
 
-# KEYS: lease.  ARGV: holder, lifetime in ms.  1 if the holder has the lease now.
+# KEYS: lease.  ARGV: holder, lifetime in ms.  0 if another has the lease, 1 if
+# the holder has just taken it, 2 if it had it already.
 _HOLD = """
 local holder = redis.call("get", KEYS[1])
 if not holder then
@@ -15,7 +18,7 @@ if not holder then
 end
 if holder == ARGV[1] then
     redis.call("pexpire", KEYS[1], ARGV[2])
-    return 1
+    return 2
 end
 return 0
 """
@@ -26,6 +29,15 @@ if redis.call("get", KEYS[1]) == ARGV[1] then
 end
 return 0
 """
+
+
+class Hold(IntEnum):
+    """What became of asking for the lease."""
+
+    REFUSED = 0
+    # Nobody had it. If the holder thought that it did, others may have had it meanwhile.
+    TAKEN = 1
+    RENEWED = 2
 
 
 class Lease:
@@ -41,9 +53,9 @@ class Lease:
         self._hold_script = client.register_script(_HOLD)
         self._release_script = client.register_script(_RELEASE)
 
-    def hold(self) -> bool:
-        """Takes the lease, or renews it; whether the holder has it now."""
-        return bool(self._hold_script(keys=[self._key], args=[self._holder, self._lifetime_ms]))
+    def hold(self) -> Hold:
+        """Takes the lease, or renews it."""
+        return Hold(self._hold_script(keys=[self._key], args=[self._holder, self._lifetime_ms]))
 
     def release(self) -> None:
         """Gives the lease up, so that another can take it at once."""

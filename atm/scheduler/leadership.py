@@ -7,7 +7,7 @@ import time
 
 import redis
 
-from atm.broker.lease import Lease
+from atm.broker.lease import Hold, Lease
 from atm.errors import UnavailableError
 from atm.models import now
 from atm.store import servers
@@ -51,16 +51,18 @@ class Leadership:
         """Takes or renews the lease. Raises UnavailableError without SQL, which the leader needs."""
         asked_at = time.monotonic()
         try:
-            held = self._lease.hold()
+            hold = self._lease.hold()
         except redis.RedisError:
-            held = self._was_leader_last()
-        if not held:
+            hold = Hold.RENEWED if self._was_leader_last() else Hold.REFUSED
+        if hold is Hold.REFUSED:
             if self._epoch:
                 logger.warning("another server leads now")
             self._epoch = 0
             self._leads_until = float("-inf")
             return False
-        if not self._epoch:
+        # Taken by one that thought it had it: Redis has lost the lease, and
+        # others may have led since. Then this is a new epoch, too.
+        if hold is Hold.TAKEN or not self._epoch:
             self._epoch = self._take_lead()
         self._leads_until = asked_at + LEASE_MS / 1000 - _MARGIN_SECONDS
         return False
