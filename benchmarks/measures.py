@@ -18,7 +18,7 @@ from benchmarks.installation import Atm, Installation, load
 Figures = dict[str, float]
 
 
-def calls(installation: Installation, seconds: float = 4.0) -> Figures:
+def calls(installation: Installation, seconds: float = 3.0) -> Figures:
     """CreateTask and GetTask at 64 in flight, beside the empty handler in the same minute."""
     address, empty = installation.empty_server()
     floor = load("create", address, seconds=seconds)
@@ -26,8 +26,16 @@ def calls(installation: Installation, seconds: float = 4.0) -> Figures:
     empty.kill()
     atm = Atm(installation)
     try:
-        atm.start_server()
+        server = atm.start_server()
+        watched = {
+            "server": [server.pid],
+            "MariaDB": [installation.mariadb.pid],
+            "Valkey": [installation.valkey.pid],
+        }
+        before, created = _cpu(watched), atm.count()
         create = load("create", atm.address, seconds=seconds)
+        created = atm.count() - created
+        used = {name: spent - before[name] for name, spent in _cpu(watched).items()}
         alone = load("create", atm.address, seconds=seconds / 2, in_flight=1)
         batch = load("batch", atm.address, seconds=seconds, in_flight=4)
         task_id = Client(atm.address).create_task("bench").task_id
@@ -44,27 +52,46 @@ def calls(installation: Installation, seconds: float = 4.0) -> Figures:
         "BatchCreateTasks / single": batch["per_second"] * 100 / create["per_second"],
         "GetTask/s": get["per_second"],
         "GetTask / empty": get["per_second"] / floor_get["per_second"],
-    }
+    } | {f"CPU to create one, {name}, µs": spent / created * 1e6 for name, spent in used.items()}
 
 
 def drained(installation: Installation, tasks: int = 12_000) -> Figures:
     """Tasks that wait, drained by one and by two worker processes of 8 threads: everything committed."""
-    return {
-        "drained/s, 1 process": _drain(installation, 1, tasks),
-        "drained/s, 2 processes": _drain(installation, 2, tasks),
+    one, used = _drain(installation, 1, tasks)
+    two, _ = _drain(installation, 2, tasks)
+    return {"drained/s, 1 process": one, "drained/s, 2 processes": two} | {
+        f"CPU to drain one, {name}, µs": seconds / tasks * 1e6 for name, seconds in used.items()
     }
 
 
-def _drain(installation: Installation, processes: int, tasks: int) -> float:
+def _cpu(processes: dict[str, list[int]]) -> dict[str, float]:
+    """Seconds of CPU that these have used, children that live included."""
+    used = {}
+    for name, pids in processes.items():
+        family = [p for pid in pids for p in (psutil.Process(pid), *psutil.Process(pid).children(True))]
+        used[name] = sum(sum(process.cpu_times()[:2]) for process in family)
+    return used
+
+
+def _drain(installation: Installation, processes: int, tasks: int) -> tuple[float, dict[str, float]]:
+    """Tasks drained per second, and the CPU that it took."""
     atm = Atm(installation)
     try:
         atm.start_server()
         _create(atm, tasks)
-        atm.start_worker(threads=8, processes=processes, wait=False)
-        eventually(lambda: atm.starts.exists() and atm.starts.stat().st_size == 8 * tasks, 300)
+        worker = atm.start_worker(threads=8, processes=processes, wait=False)
+        eventually(lambda: atm.starts.exists() and atm.starts.stat().st_size > 0, 30)
+        watched = {
+            "worker": [worker.pid],
+            "MariaDB": [installation.mariadb.pid],
+            "Valkey": [installation.valkey.pid],
+        }
+        before = _cpu(watched)
+        eventually(lambda: atm.starts.stat().st_size == 8 * tasks, 300)
         eventually(lambda: atm.count(status="SUCCESS") == tasks, 30)
         ended = atm.newest("completed_at").replace(tzinfo=UTC).timestamp()
-        return tasks / (ended - read_starts(atm.starts)[0])
+        used = {name: seconds - before[name] for name, seconds in _cpu(watched).items()}
+        return tasks / (ended - read_starts(atm.starts)[0]), used
     finally:
         atm.stop()
 
@@ -76,7 +103,7 @@ def _create(atm: Atm, tasks: int) -> None:
             client.create_tasks([{"task_type": "bench", "payload": {"n": "1"}}] * min(1000, tasks - start))
 
 
-def idle(installation: Installation, tasks: int = 60) -> Figures:
+def idle(installation: Installation, tasks: int = 50) -> Figures:
     """From the call of CreateTask to the handler's start, and to its being told of a cancellation."""
     atm = Atm(installation)
     try:
@@ -122,7 +149,7 @@ def _told_after(client: Client) -> float:
     return time.time() - done.completed_at.timestamp()
 
 
-def footprint(installation: Installation, seconds: float = 20.0) -> Figures:
+def footprint(installation: Installation, seconds: float = 15.0) -> Figures:
     """An idle installation: one server and two worker processes."""
     atm = Atm(installation)
     try:

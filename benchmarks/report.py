@@ -96,7 +96,10 @@ def of_growth(results: Results) -> str:
     """How throughput and latency move."""
     rows = []
     for name in ("ATM growth", "ATM rows"):
+        for run in results.get(name, ()):
+            rows += [(figure, f"{value:.4g}") for figure, value in run.items()]
+    for name in ("ATM calls", "ATM drained"):
         runs = results.get(name, ())
-        figures = runs[0] if runs else ()
+        figures = [figure for figure in (runs[0] if runs else ()) if figure.startswith("CPU")]
         rows += [(figure, spread([run[figure] for run in runs])) for figure in figures]
-    return _table(("what", "median [lowest-highest]"), rows) if rows else ""
+    return _table(("what", "measured"), rows) if rows else ""

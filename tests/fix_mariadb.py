@@ -96,6 +96,12 @@ class MariaDB:
                 time.sleep(0.1)
         raise AssertionError(f"MariaDB does not start: {(self._folder / 'log').read_text()[-2000:]}")
 
+    @property
+    def pid(self) -> int:
+        """The process, while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def stop(self) -> None:
         """Kills it, as a crash would."""
         if self._process is not None:

@@ -62,6 +62,12 @@ class Valkey:
             raise AssertionError("Valkey does not start")
         client.close()
 
+    @property
+    def pid(self) -> int:
+        """The process, while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def stop(self) -> None:
         """Kills it."""
         if self._process is not None:

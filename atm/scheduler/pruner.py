@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 
 from atm.models import now
@@ -10,6 +11,8 @@ from atm.store.database import Database
 
 #: Small, so that nobody waits for a lock: one transaction takes milliseconds.
 CHUNK = 200
+#: After a chunk this many times as long as it took is left to others.
+REST = 3
 
 
 class Pruner:
@@ -23,6 +26,9 @@ class Pruner:
 
     def run_once(self) -> bool:
         """Deletes one chunk; True when there may be more."""
-        before = now() - self._retention
+        before, began = now() - self._retention, time.monotonic()
         deleted = self._database.write(lambda connection: tasks.prune(connection, before, CHUNK))
-        return deleted == CHUNK
+        if deleted < CHUNK:
+            return False
+        time.sleep(REST * (time.monotonic() - began))
+        return True
