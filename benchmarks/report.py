@@ -17,7 +17,11 @@ def spread(values: Sequence[float]) -> str:
     """The median, with the lowest and the highest."""
     if not values:
         return ""
-    return f"{statistics.median(values):.3g} [{min(values):.3g}-{max(values):.3g}]"
+    return f"{_short(statistics.median(values))} [{_short(min(values))}-{_short(max(values))}]"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -97,7 +101,7 @@ def of_growth(results: Results) -> str:
     rows = []
     for name in ("ATM growth", "ATM rows"):
         for run in results.get(name, ()):
-            rows += [(figure, f"{value:.4g}") for figure, value in run.items()]
+            rows += [(figure, _short(value)) for figure, value in run.items()]
     for name in ("ATM calls", "ATM drained"):
         runs = results.get(name, ())
         figures = [figure for figure in (runs[0] if runs else ()) if figure.startswith("CPU")]
