@@ -6,7 +6,7 @@ import statistics
 from pathlib import Path
 
 from benchmarks.peers import PEERS
-from benchmarks.report import Results
+from benchmarks.report import Results, short
 
 _OWN, _OTHER = "#c2410c", "#94a3b8"
 
@@ -34,8 +34,9 @@ def plot(results: Results, folder: Path) -> None:
         colours = [_OWN if name == "ATM" else _OTHER for name in names]
         axis.barh(names, medians, xerr=[low, high], color=colours, error_kw={"elinewidth": 1})
         axis.set_title(title, fontsize=10)
+        axis.margins(x=0.18)
         for place, median in enumerate(medians):
-            axis.text(median, place, f" {median:.3g}", va="center", fontsize=8)
+            axis.text(median, place, f"  {short(median)}", va="center", fontsize=8)
     axes[1].set_xscale("log")
     figure.suptitle(
         "ATM commits every state to MariaDB; the others keep at most a result in Redis", fontsize=10

@@ -17,10 +17,11 @@ def spread(values: Sequence[float]) -> str:
     """The median, with the lowest and the highest."""
     if not values:
         return ""
-    return f"{_short(statistics.median(values))} [{_short(min(values))}-{_short(max(values))}]"
+    return f"{short(statistics.median(values))} [{short(min(values))}-{short(max(values))}]"
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """A figure with as many digits as mean something."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
@@ -101,7 +102,7 @@ def of_growth(results: Results) -> str:
     rows = []
     for name in ("ATM growth", "ATM rows"):
         for run in results.get(name, ()):
-            rows += [(figure, _short(value)) for figure, value in run.items()]
+            rows += [(figure, short(value)) for figure, value in run.items()]
     for name in ("ATM calls", "ATM drained"):
         runs = results.get(name, ())
         figures = [figure for figure in (runs[0] if runs else ()) if figure.startswith("CPU")]

@@ -136,7 +136,12 @@ class GroupCommit(Generic[Item, Result]):
             self._thread.join()
 
     def submit(self, item: Item, answer: Answer[Result]) -> None:
-        """The answer gets the result once it is committed. Raises ExhaustedError when too many wait."""
+        """The answer gets the result once it is committed.
+
+        Raises ExhaustedError when too many wait, and UnavailableError after `close`.
+        """
+        if self._leaving.is_set():
+            raise UnavailableError("this process stops", reason="STOPPING", retry_after=BUSY_SECONDS)
         if self._queue.qsize() >= self._capacity:
             raise ExhaustedError(
                 "more is waiting to be stored than can be stored in time: come back later",

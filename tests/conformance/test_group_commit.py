@@ -162,6 +162,8 @@ def test_closing_commits_what_was_submitted(make: Make, rows: _Rows, database: D
     rows.gate.set()
     closing.join(10)
     assert {future.result(0) for future in futures} <= _names(database)
+    with pytest.raises(UnavailableError):
+        _submit(commits, "too late")
 
 
 def test_many_threads_all_get_their_own_answer(make: Make, rows: _Rows, database: Database) -> None:
