@@ -154,8 +154,9 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
 
     for part in (dispatcher, creation, lookup, endings):
         part.start()
-    await server.start()
+    # First, so that a server which answers has done all that can make it fail.
     await asyncio.to_thread(registry.start)
+    await server.start()
     own_roles.start()
     scheduler.start()
     supervisor.start()

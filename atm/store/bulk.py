@@ -45,16 +45,20 @@ def insert_all(connection: Connection, table: Table, columns: Sequence[str], row
         return
     dialect = connection.dialect
     writers = [_writers(table, dialect)[name] for name in columns]
-    values = tuple(
-        value if write is None else write(value)
-        for row in rows
-        for write, value in zip(writers, row, strict=True)
-    )
-    one = f"({', '.join([_mark(dialect)] * len(columns))})"
-    names = ", ".join(_name(dialect, name) for name in columns)
+    named = ":{}" if dialect.paramstyle == "qmark" else "%({})s"
+    bound: dict[str, Any] = {}
+    marks: list[list[str]] = []
+    for number, (write, column) in enumerate(zip(writers, zip(*rows, strict=True), strict=True)):
+        # Most columns of new rows are the same in all: the driver writes such a value out once.
+        values = column[:1] if column.count(column[0]) == len(column) else column
+        names = [f"c{number}_{place}" for place in range(len(values))]
+        bound.update(zip(names, values if write is None else map(write, values), strict=True))
+        own = [named.format(name) for name in names]
+        marks.append(own if len(own) == len(rows) else own * len(rows))
+    tuples = ", ".join(f"({', '.join(row)})" for row in zip(*marks, strict=True))
+    names = [_name(dialect, name) for name in columns]
     # Names come from the models, values are bound.
-    statement = f"INSERT INTO {table.name} ({names}) VALUES {', '.join([one] * len(rows))}"
-    connection.exec_driver_sql(statement, values)
+    connection.exec_driver_sql(f"INSERT INTO {table.name} ({', '.join(names)}) VALUES {tuples}", bound)
 
 
 def select_all(
