@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from fix_mariadb import mariadb_version, missing_reason
+from fix_mariadb import require_mariadb
 from fix_system import eventually
 
 from chaos.checker import check, doubled_requests, unfinished
@@ -52,8 +52,8 @@ class _Started(dict[str, Installation]):
 def test_nothing_is_lost_or_doubled(
     installations: dict[str, Installation], database: str, fault: Fault
 ) -> None:
-    if database == "mariadb" and mariadb_version() is None:
-        pytest.skip(missing_reason())
+    if database == "mariadb":
+        require_mariadb()
     installation = installations[database]
     load = Load(installation, seed=1)
     load.start()
