@@ -13,8 +13,9 @@ from dramatiq.middleware import CurrentMessage
 from atm.broker import keys
 from atm.broker.broker import TaskBroker
 from atm.errors import AtmError
-from atm.models import Task
+from atm.service.attempts import Answer
 from atm.settings import Settings
+from atm.store.group_commit import Reply
 from atm.worker.execution import AttemptFailed
 from atm.worker.handlers import load
 from atm.worker.middleware.cancel import Cancel
@@ -40,10 +41,9 @@ broker = TaskBroker(
 dramatiq.set_broker(broker)
 
 
-def _known() -> Task | None:
-    """What was read of the task with its message."""
-    message = CurrentMessage.get_current_message()
-    return getattr(message, "known", None)
+def _claim() -> Reply[Answer] | None:
+    """What was asked for when the message was fetched."""
+    return getattr(CurrentMessage.get_current_message(), "claim", None)
 
 
 # A failed attempt is in the task's history; in the worker's log one line is enough.
@@ -52,7 +52,7 @@ def _known() -> Task | None:
 )
 def run_high(task_id: str, attempt: int) -> None:
     """Runs one attempt of a High task."""
-    _runtime.execution.run(task_id, attempt, _known())
+    _runtime.execution.run(task_id, attempt, _claim())
 
 
 @dramatiq.actor(
@@ -60,4 +60,4 @@ def run_high(task_id: str, attempt: int) -> None:
 )
 def run_normal(task_id: str, attempt: int) -> None:
     """Runs one attempt of a Normal task."""
-    _runtime.execution.run(task_id, attempt, _known())
+    _runtime.execution.run(task_id, attempt, _claim())

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, DateTime, Float, Index, Integer, String, Text
 from sqlalchemy.dialects import mysql
+from sqlalchemy.orm import configure_mappers
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
@@ -279,3 +280,8 @@ class Leader(SQLModel, table=True):
     epoch: int = Field(sa_column=Column(BigInteger, nullable=False))
     instance_id: str = Field(sa_column=Column(exact_string(INSTANCE_ID_LENGTH), nullable=False))
     acquired_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+
+
+# Here and now, not at the first use: rows are made without pydantic's __init__,
+# which would do it, also in processes that are forked early.
+configure_mappers()

@@ -137,6 +137,11 @@ class TaskBroker(RedisBroker):
                 announce(pipeline, self.namespace, ended)
             pipeline.execute()
 
+    def acknowledge_later(self, message: TaskMessage, *, over: bool = False) -> None:
+        """Has Redis told that the message is done with; `over`: so is its task."""
+        task_id = str(message.args[0]) if over else ""
+        self.acknowledger.add(Done(message.queue_name, message.redis_id, task_id))
+
     def put_back(self, messages: Sequence[TaskMessage]) -> None:
         """Others may take what was fetched and not started. Raises redis.RedisError."""
         for queue in keys.QUEUES_BY_URGENCY:
@@ -169,9 +174,9 @@ class TaskBroker(RedisBroker):
             self.maintenance_chance = 0
 
     def give_back(self) -> None:
-        """Puts what was fetched and not started back into its queue; `recover` does it if Redis is gone."""
+        """Leaves to others what was fetched and not begun with; `recover` does it if Redis is gone."""
         with suppress(redis.RedisError):
-            self.put_back(self.dispenser.leftovers())
+            self.dispenser.leave()
 
     def wake(self) -> None:
         """Ends the waiting of this process's own consumers. Without Redis they do not wait."""

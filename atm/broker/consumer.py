@@ -5,15 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
-from concurrent.futures import Future
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import redis
 from dramatiq.broker import Consumer, MessageProxy
 
-from atm.broker.acknowledger import Done
-from atm.broker.dispenser import TaskMessage
+from atm.broker.dispenser import Settled, TaskMessage
 from atm.models import FINAL
 
 if TYPE_CHECKING:
@@ -70,25 +68,22 @@ class TaskConsumer(Consumer):
         if message.revoked and message.settled is None:
             return  # it is somebody else's
         if message.settled is None:
-            self._acknowledge(message)
+            self._broker.acknowledge_later(message)
         else:
             message.settled.add_done_callback(lambda settled: self._acknowledge(message, settled))
 
     # The state of a task is in SQL: a dead-letter queue would be a second opinion.
     nack = ack
 
-    def _acknowledge(self, message: TaskMessage, settled: Future[Any] | None = None) -> None:
+    def _acknowledge(self, message: TaskMessage, settled: Settled) -> None:
         # What could not be committed was not done: the message stays.
-        if settled is not None and settled.exception() is not None:
-            return
-        over = settled is not None and settled.result() in FINAL
-        task_id = str(message.args[0]) if over else ""
-        self._broker.acknowledger.add(Done(message.queue_name, message.redis_id, task_id))
+        if settled.exception() is None:
+            self._broker.acknowledge_later(message, over=settled.result() in FINAL)
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
-        """Dramatiq stops and has not started these."""
+        """Dramatiq stops and has not started these. What is claimed is handed back in SQL."""
         with suppress(redis.RedisError):
-            self._broker.put_back([message for message in messages if isinstance(message, TaskMessage)])
+            self._broker.put_back([m for m in messages if isinstance(m, TaskMessage) and m.claim is None])
 
     def close(self) -> None:
         """Nothing of its own to close."""

@@ -7,14 +7,16 @@ refused, and the refusal is logged.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 from sqlalchemy.engine import Connection
 
 from atm.models import PROGRESS_MESSAGE_LENGTH, LogType, Status, Task, now
-from atm.service.outcomes import Outcome, Succeeded, decide
+from atm.service.outcomes import HandedBack, Outcome, Succeeded, WorkerLost, decide
 from atm.store import logs, tasks
 from atm.store.database import Database
 from atm.store.logs import NewRow
@@ -22,6 +24,8 @@ from atm.store.tasks import Move
 
 #: How far the clock of a worker may be behind the server's that sent the message.
 _CLOCK_TOLERANCE = timedelta(seconds=5)
+#: Attempts that are ended in one transaction when their worker is gone.
+_RELEASED_TOGETHER = 100
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,7 @@ class Progress:
     message: str = ""
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """What an attempt has to tell since its last report."""
 
     lines: Sequence[Line] = ()
@@ -51,20 +54,30 @@ class Report:
         return bool(self.lines) or self.progress is not None
 
 
-@dataclass(frozen=True)
-class Claim:
-    """A worker wants to start this attempt. Answered with the task, or None when the hint is out of date.
+@dataclass(slots=True)
+class ClaimedTask:
+    """What a worker has to know of a task to run one attempt of it."""
 
-    `known` is the task as it was read a moment ago, if it was.
-    """
+    task_id: str
+    task_type: str
+    attempt: int
+    retry_count: int
+    max_retry: int
+    priority: int
+    # Milliseconds; 0: as long as it takes.
+    timeout_ms: int
+    payload: Mapping[str, str]
+    started_at: datetime
+
+
+class Claim(NamedTuple):
+    """A worker wants to start this attempt. Answered with the task, or None when the hint is out of date."""
 
     task_id: str
     attempt: int
-    known: Task | None = None
 
 
-@dataclass(frozen=True)
-class End:
+class End(NamedTuple):
     """This attempt is over. Answered with the state that the task got, or None when it was refused."""
 
     task_id: str
@@ -73,12 +86,31 @@ class End:
     report: Report = Report()
 
 
-def _started(task: Task, start: Move) -> Task:
-    return task.model_copy(update={"status": Status.PROCESSING, **start.values})
+#: What a `Claim` and an `End` are answered with.
+Answer = ClaimedTask | Status | None
 
 
 def _is_plain_success(end: End) -> bool:
     return isinstance(end.outcome, Succeeded) and end.report.progress is None
+
+
+def _may_start(row: Mapping[str, Any], claim: Claim, at: datetime) -> bool:
+    waits = row["status"] == Status.PENDING and row["attempt"] + 1 == claim.attempt
+    return bool(waits and row["due_at"] <= at + _CLOCK_TOLERANCE)
+
+
+def _claimed(row: Mapping[str, Any], attempt: int, at: datetime) -> ClaimedTask:
+    return ClaimedTask(
+        task_id=row["task_id"],
+        task_type=row["task_type"],
+        attempt=attempt,
+        retry_count=row["retry_count"],
+        max_retry=row["max_retry"],
+        priority=row["priority"],
+        timeout_ms=row["timeout_ms"],
+        payload=row["payload"],
+        started_at=at,
+    )
 
 
 class Attempts:
@@ -88,13 +120,7 @@ class Attempts:
         self._database = database
         self.worker_id = worker_id
 
-    def look_up(self, task_ids: Sequence[str]) -> dict[str, Task]:
-        """These tasks as they are now, with what a `Claim` may say of them."""
-        return self._database.read(
-            lambda connection: tasks.get_all(connection, task_ids, tasks.START_COLUMNS)
-        )
-
-    def claim(self, task_id: str, attempt: int) -> Task | None:
+    def claim(self, task_id: str, attempt: int) -> ClaimedTask | None:
         """The task, now held by this worker; None when the hint is out of date."""
         task = self._database.write(lambda connection: self.settle(connection, [Claim(task_id, attempt)]))[0]
         assert not isinstance(task, Status), "a claim is answered with a task"
@@ -114,6 +140,29 @@ class Attempts:
         answers = self._database.write(lambda connection: self.settle(connection, ends))
         return [answer if isinstance(answer, Status) else None for answer in answers]
 
+    def release(self, unbegun: AbstractSet[tuple[str, int]]) -> int:
+        """Ends what this worker still holds although it is gone; how many attempts that were.
+
+        Those of `unbegun` (task and attempt) are handed back and charged to
+        nobody; the others are lost with it.
+        """
+        released = 0
+        while held := self._database.read(
+            lambda connection: tasks.held_by(connection, self.worker_id, _RELEASED_TOGETHER)
+        ):
+            ends = [
+                End(
+                    task.task_id,
+                    task.attempt,
+                    HandedBack("its worker stopped before it began")
+                    if (task.task_id, task.attempt) in unbegun
+                    else WorkerLost("its worker died"),
+                )
+                for task in held
+            ]
+            released += sum(status is not None for status in self.finish_all(ends))
+        return released
+
     def report(self, task_id: str, attempt: int, report: Report) -> bool:
         """Adds what the attempt has to tell; False, and nothing, when it no longer holds the task."""
 
@@ -126,12 +175,12 @@ class Attempts:
 
         return self._database.write(work)
 
-    def settle(self, connection: Connection, changes: Sequence[Claim | End]) -> list[Task | Status | None]:
+    def settle(self, connection: Connection, changes: Sequence[Claim | End]) -> list[Answer]:
         """Makes these changes in one transaction; an answer for each, see `Claim` and `End`.
 
         Raises LostRaceError when the transaction must be tried again.
         """
-        answers: list[Task | Status | None] = [None] * len(changes)
+        answers: list[Answer] = [None] * len(changes)
         left = list(enumerate(changes))
         while left:
             # Two of one task (a doubled message, say) are settled one after the other.
@@ -150,13 +199,12 @@ class Attempts:
         self,
         connection: Connection,
         turn: Sequence[tuple[int, Claim | End]],
-        answers: list[Task | Status | None],
+        answers: list[Answer],
     ) -> None:
         at = now()
         # Among several, what is almost certain is not read first: that a success
-        # holds its task, whose next state is the same whatever else the row says,
-        # and that a task is as it was a moment ago. Where it is not so,
-        # LostRaceError undoes all, and alone it is looked at.
+        # holds its task, whose next state is the same whatever else the row says.
+        # Where it is not so, LostRaceError undoes all, and alone it is looked at.
         moves: list[Move] = []
         refusals: list[NewRow] = []
         claims: list[tuple[int, Claim]] = []
@@ -164,12 +212,7 @@ class Attempts:
         together = len(turn) > 1
         for place, change in turn:
             if isinstance(change, Claim):
-                start = self._start(change.known, change, at) if together and change.known else None
-                if start is not None and change.known is not None:
-                    moves.append(start)
-                    answers[place] = _started(change.known, start)
-                else:
-                    claims.append((place, change))
+                claims.append((place, change))
             elif together and _is_plain_success(change):
                 task = Task.model_construct(task_id=change.task_id, attempt=change.attempt)
                 moves.append(self._end(task, change, at))
@@ -178,16 +221,15 @@ class Attempts:
                 ends.append((place, change))
         # Locked: a cancellation that came between reading and writing would be
         # overlooked, and leave a task that waits and must not start.
-        found = tasks.lock_all(connection, [claim.task_id for _, claim in claims], tasks.START_COLUMNS)
+        waiting = tasks.lock_to_start(connection, [claim.task_id for _, claim in claims])
         for place, claim in claims:
-            waits = found.get(claim.task_id)
-            start = None if waits is None else self._start(waits, claim, at)
-            if waits is not None and start is not None:
-                moves.append(start)
-                answers[place] = _started(waits, start)
-        found = tasks.lock_all(connection, [end.task_id for _, end in ends], tasks.END_COLUMNS)
+            row = waiting.get(claim.task_id)
+            if row is not None and _may_start(row, claim, at):
+                moves.append(self._start(row, at))
+                answers[place] = _claimed(row, claim.attempt, at)
+        running = tasks.lock_to_end(connection, [end.task_id for _, end in ends])
         for place, end in ends:
-            runs = found.get(end.task_id)
+            runs = running.get(end.task_id)
             if runs is None:
                 continue
             if runs.status == Status.PROCESSING and runs.attempt == end.attempt:
@@ -201,28 +243,26 @@ class Attempts:
 
     def _end(self, task: Task, end: End, at: datetime) -> Move:
         move = decide(task, end.outcome, at, self.worker_id)
-        return replace(move, before=self._lines(task.task_id, task.attempt, end.report))
+        lines = self._lines(task.task_id, task.attempt, end.report)
+        return move._replace(before=lines) if lines else move
 
-    def _start(self, task: Task, claim: Claim, at: datetime) -> Move | None:
-        if task.status != Status.PENDING or task.attempt + 1 != claim.attempt:
-            return None
-        if task.due_at > at + _CLOCK_TOLERANCE:
-            return None
+    def _start(self, row: Mapping[str, Any], at: datetime) -> Move:
+        attempt, timeout_ms = row["attempt"] + 1, row["timeout_ms"]
         values = {
-            "attempt": claim.attempt,
+            "attempt": attempt,
             "worker_id": self.worker_id,
             "started_at": at,
-            "deadline_at": at + timedelta(milliseconds=task.timeout_ms) if task.timeout_ms else None,
+            "deadline_at": at + timedelta(milliseconds=timeout_ms) if timeout_ms else None,
             "dispatch_at": None,
             "progress": 0.0,
             "progress_message": "",
         }
         return Move(
-            task.task_id,
+            row["task_id"],
             Status.PENDING,
-            task.attempt,
+            row["attempt"],
             Status.PROCESSING,
-            f"attempt {claim.attempt} started",
+            f"attempt {attempt} started",
             self.worker_id,
             values=values,
         )

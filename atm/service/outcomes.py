@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -126,7 +126,7 @@ class _Ending:
             worker_id=self.worker_id,
             attempt=self.task.attempt,
         )
-        return replace(self.final(status, said, values), after=[explanation])
+        return self.final(status, said, values)._replace(after=[explanation])
 
     def pending(
         self, log_type: LogType, message: str, due_at: datetime, values: dict[str, Any] | None = None

@@ -56,34 +56,70 @@ def at_once(deliver: Callable[[], None]) -> None:
     deliver()
 
 
-class _Reply(Generic[Result]):
-    """An answer that one thread waits for: a third of the cost of a Future."""
+class Reply(Generic[Result]):
+    """An answer that threads wait for, or that is passed on: a Future at a third of its cost."""
 
-    __slots__ = ("_answered", "_exception", "_result")
+    __slots__ = ("_answered", "_callbacks", "_exception", "_result", "answered")
 
     def __init__(self) -> None:
         self._answered = threading.Lock()
         self._answered.acquire()
+        #: Whether nobody has to wait any more.
+        self.answered = False
         self._result: Result
         self._exception: BaseException | None = None
+        self._callbacks: list[Callable[[Reply[Result]], None]] = []
 
     def done(self) -> bool:
+        """False: its caller never goes away."""
         return False
 
     def set_result(self, result: Result, /) -> None:
         self._result = result
-        self._answered.release()
+        self._release()
 
     def set_exception(self, exception: BaseException, /) -> None:
         self._exception = exception
+        self._release()
+
+    def wait(self, seconds: float = -1) -> bool:
+        """Waits for it, but not for longer than this, if given; whether it is answered."""
+        if not self._answered.acquire(timeout=seconds):
+            return False
         self._answered.release()
+        return True
 
     def result(self) -> Result:
-        """Waits for the answer."""
-        self._answered.acquire()
+        """Waits for the answer; raises it if it is an exception."""
+        self.wait()
         if self._exception is not None:
             raise self._exception
         return self._result
+
+    def exception(self) -> BaseException | None:
+        """Waits for the answer; what it raises, if it does."""
+        self.wait()
+        return self._exception
+
+    def add_done_callback(self, callback: Callable[[Reply[Result]], None], /) -> None:
+        """Calls it when there is an answer: in the thread that answers, or here and now."""
+        self._callbacks.append(callback)
+        if self.answered:
+            self._call_back()
+
+    def _release(self) -> None:
+        self.answered = True
+        self._answered.release()
+        self._call_back()
+
+    def _call_back(self) -> None:
+        # Popping is one step: of two threads, one calls it.
+        while self._callbacks:
+            try:
+                callback = self._callbacks.pop()
+            except IndexError:
+                return
+            callback(self)
 
 
 class GroupCommit(Generic[Item, Result]):
@@ -152,9 +188,13 @@ class GroupCommit(Generic[Item, Result]):
 
     def call(self, item: Item) -> Result:
         """The committed result, for a thread that waits for it. Raises what `work` raises."""
-        reply: _Reply[Result] = _Reply()
+        return self.ask(item).result()
+
+    def ask(self, item: Item) -> Reply[Result]:
+        """The same for a thread that waits later; see `submit`."""
+        reply: Reply[Result] = Reply()
         self.submit(item, reply)
-        return reply.result()
+        return reply
 
     def _run(self) -> None:
         ending = False

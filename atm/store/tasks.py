@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from sqlalchemy import and_, delete, func, select, update
@@ -64,9 +65,15 @@ END_COLUMNS = (
 )
 
 
-def lock_all(connection: Connection, task_ids: Sequence[str], columns: Sequence[str]) -> dict[str, Task]:
-    """Those of these tasks that there are, with these columns; nobody changes them until the commit."""
-    rows = bulk.select_all(connection, TASK, columns, "task_id", task_ids, lock=True)
+def lock_to_start(connection: Connection, task_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """START_COLUMNS of those of these tasks that there are; nobody changes them until the commit."""
+    rows = bulk.select_all(connection, TASK, START_COLUMNS, "task_id", task_ids, lock=True)
+    return {row["task_id"]: row for row in rows}
+
+
+def lock_to_end(connection: Connection, task_ids: Sequence[str]) -> dict[str, Task]:
+    """The same with END_COLUMNS."""
+    rows = bulk.select_all(connection, TASK, END_COLUMNS, "task_id", task_ids, lock=True)
     return {row["task_id"]: _task(row) for row in rows}
 
 
@@ -110,8 +117,7 @@ def count_by(connection: Connection, column: str) -> dict[str, int]:
     return {row[0]: row.total for row in rows}
 
 
-@dataclass(frozen=True)
-class Move:
+class Move(NamedTuple):
     """A change of a task's state, for whoever holds (`from_status`, `attempt`).
 
     `values` are further columns to set; `log_type` and `message` make the one
@@ -126,7 +132,7 @@ class Move:
     message: str
     worker_id: str = ""
     log_type: LogType = LogType.STATE_CHANGE
-    values: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] = MappingProxyType({})
     before: Sequence[NewRow] = ()
     after: Sequence[NewRow] = ()
 
@@ -147,7 +153,7 @@ class Move:
             self.worker_id,
             int(self.values.get("attempt", self.attempt)),
         )
-        return [*self.before, own, *self.after]
+        return [*self.before, own, *self.after] if self.before or self.after else [own]
 
 
 class LostRaceError(Exception):

@@ -61,7 +61,6 @@ class Context:
         self.max_retry = max_retry
         self.priority = priority
         self._sink = sink
-        self._interrupted = Event()
         self._interruption: Interruption | None = None
         self._noticed = False
 
@@ -77,7 +76,7 @@ class Context:
     @property
     def cancelled(self) -> bool:
         """Whether the handler should stop: cancelled, out of time, or its worker stops."""
-        if self._interrupted.is_set():
+        if self._interruption is not None:
             self._noticed = True
             return True
         return False
@@ -110,3 +109,9 @@ class Context:
         """Tells the handler to stop."""
         self._interruption = interruption
         self._interrupted.set()
+
+    @property
+    def _interrupted(self) -> Event:
+        # Few handlers sleep, and an event costs more than the rest of this class.
+        # Two threads that ask at once get the same one.
+        return self.__dict__.setdefault("_event", Event())  # type: ignore[no-any-return]

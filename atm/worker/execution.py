@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import traceback
-from concurrent.futures import Future
 from typing import Any
 
-from atm.errors import NonRetryableError, UnavailableError
-from atm.models import Reason, Status, Task
-from atm.service.attempts import Claim, End
+from atm.errors import NonRetryableError
+from atm.models import Reason
+from atm.service.attempts import Answer, Claim, End
 from atm.service.outcomes import Failed, Outcome, Succeeded, TimedOut
-from atm.store.group_commit import GroupCommit
+from atm.store.group_commit import Reply
 from atm.store.tasks import LostRaceError
+from atm.worker.claims import Claims, Commits
 from atm.worker.executors import Executor
 from atm.worker.executors.process import ChildDiedError, ChildError
 from atm.worker.handlers import HandlerSpec, Registry
@@ -38,28 +38,26 @@ class Execution:
 
     def __init__(
         self,
-        commits: GroupCommit[Claim | End, Task | Status | None],
+        commits: Commits,
+        claims: Claims,
         registry: Registry,
         running: RunningAttempts,
         executors: dict[str, Executor],
     ) -> None:
         self._commits = commits
+        self._claims = claims
         self._registry = registry
         self._running = running
         self._executors = executors
 
-    def run(self, task_id: str, number: int, known: Task | None = None) -> None:
-        """Claims the attempt and runs it to its end; returns at once when the hint is out of date.
+    def run(self, task_id: str, number: int, claim: Reply[Answer] | None = None) -> None:
+        """Runs a claimed attempt to its end; returns at once when the hint is out of date.
 
-        `known` is the task as it was read a moment ago, if it was. The end is
-        then on its way to SQL: see `RunningAttempts.ending`. Raises
+        The end is then on its way to SQL: see `RunningAttempts.ending`. Raises
         AttemptFailed for an attempt that may be followed by another.
         """
-        if self._running.get(task_id) is not None:
-            return  # a doubled message
-        task = self._claim(Claim(task_id, number, known))
+        task = self._claims.begin(task_id, number, claim)
         if task is None:
-            logger.debug("task %s, attempt %d: out of date, or someone else's", task_id, number)
             return
         spec = self._registry.get(task.task_type)
         attempt = RunningAttempt(task, spec or HandlerSpec(task.task_type, _no_function))
@@ -79,7 +77,7 @@ class Execution:
 
     def finish(self, attempt: RunningAttempt, outcome: Outcome) -> None:
         """Has it written how the attempt ended, and what it has said last. Does not wait for it."""
-        settled: Future[Task | Status | None] = Future()
+        settled: Reply[Answer] = Reply()
         settled.add_done_callback(lambda settled: self._ended(attempt, outcome, settled))
         with attempt.journal.writing:
             report = attempt.journal.take()
@@ -87,17 +85,7 @@ class Execution:
             self._running.end(attempt, settled)
             self._commits.submit(End(attempt.task.task_id, attempt.task.attempt, outcome, report), settled)
 
-    def _claim(self, claim: Claim) -> Task | None:
-        try:
-            task = self._commits.call(claim)
-        except UnavailableError:
-            return None  # the worker leaves: SQL is not waited for any more
-        assert not isinstance(task, Status), "a claim is answered with a task"
-        return task
-
-    def _ended(
-        self, attempt: RunningAttempt, outcome: Outcome, settled: Future[Task | Status | None]
-    ) -> None:
+    def _ended(self, attempt: RunningAttempt, outcome: Outcome, settled: Reply[Answer]) -> None:
         task, error = attempt.task, settled.exception()
         self._running.remove(attempt)
         if error is not None:

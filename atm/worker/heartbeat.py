@@ -1,8 +1,10 @@
-"""The heartbeat of a worker, from a process of its own.
+"""The heartbeat of a worker, from a process of its own, which also tidies up after a sudden death.
 
 A handler can hold Python's lock for minutes, and with it every thread of its
 worker. The worker lives nevertheless, and this process says so. It does not
-when the worker is stopped (SIGSTOP) or gone.
+when the worker is stopped (SIGSTOP). When the worker is gone without a word,
+it ends the worker's attempts at once, and charges only those that had begun;
+where this process died, too, that is left to the scheduler's rescuer.
 """
 
 from __future__ import annotations
@@ -16,39 +18,70 @@ import psutil
 
 from atm.errors import UnavailableError
 from atm.models import now
-from atm.processes import die_with_parent
+from atm.service.attempts import Attempts
 from atm.settings import Settings
 from atm.store import workers
 from atm.store.database import Database
+from atm.worker.unbegun import Unbegun
 
 logger = logging.getLogger(__name__)
 
+#: How often it looks whether the worker is still there.
+_LOOK_SECONDS = 0.2
+#: What the worker had sent to the database when it died may still be committed.
+_LATE_COMMIT_SECONDS = 1.0
 
-def fork_heartbeat(settings: Settings, worker_id: str) -> None:
+
+def fork_heartbeat(settings: Settings, worker_id: str, unbegun: Unbegun) -> None:
     """Forks the process. Call it while the worker has one thread and no connection."""
     worker = os.getpid()
     if os.fork() != 0:
         return
     try:
-        # A signal to the whole group is for the worker; this one ends with it.
+        # A signal to the whole group is for the worker; this one ends after it.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        die_with_parent()
-        _beat_while_alive(settings, worker_id, worker)
+        database = Database(settings.sql_url, pool_size=1)
+        _beat_while_alive(database, settings.heartbeat_seconds, worker_id, worker)
+        if not unbegun.left:
+            _tidy_up(database, worker_id, unbegun, settings.worker_lease_seconds)
+    except BaseException:
+        logger.exception("the heartbeat of %s ended", worker_id)
     finally:
         os._exit(0)
 
 
-def _beat_while_alive(settings: Settings, worker_id: str, worker: int) -> None:
-    database = Database(settings.sql_url, pool_size=1)
+def _beat_while_alive(database: Database, interval: float, worker_id: str, worker: int) -> None:
     process = psutil.Process(worker)
+    beat_at = time.monotonic() + interval
     while os.getppid() == worker:
-        time.sleep(settings.heartbeat_seconds)
-        if process.status() == psutil.STATUS_STOPPED:
+        time.sleep(min(_LOOK_SECONDS, interval))
+        if time.monotonic() < beat_at:
             continue
+        beat_at = time.monotonic() + interval
         try:
-            database.write(lambda connection: workers.touch(connection, worker_id, now()))
-        except UnavailableError:
+            if process.status() != psutil.STATUS_STOPPED:
+                database.write(lambda connection: workers.touch(connection, worker_id, now()))
+        except (UnavailableError, psutil.NoSuchProcess):
             pass  # the worker itself says so, in its log
         except Exception:
             logger.exception("the heartbeat of %s failed; it goes on", worker_id)
+
+
+def _tidy_up(database: Database, worker_id: str, unbegun: Unbegun, lease: float) -> None:
+    """Ends what the worker held. After `lease` seconds without SQL the rescuer is faster."""
+    until = time.monotonic() + lease
+    attempts = Attempts(database, worker_id)
+    looks = 2
+    while looks and time.monotonic() < until:
+        try:
+            released = attempts.release(unbegun.all())
+            if released:
+                logger.warning("worker %s died: its %d attempts are ended", worker_id, released)
+            looks -= 1
+            if not looks:
+                database.write(lambda connection: workers.remove(connection, worker_id))
+                return
+        except UnavailableError:
+            pass  # once more
+        time.sleep(_LATE_COMMIT_SECONDS)

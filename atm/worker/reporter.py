@@ -16,6 +16,7 @@ from atm.store import tasks, workers
 from atm.store.database import Database
 from atm.worker.interruption import Kind
 from atm.worker.running import RunningAttempt, RunningAttempts
+from atm.worker.unbegun import Unbegun
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +36,14 @@ class Reporter:
         database: Database,
         attempts: Attempts,
         running: RunningAttempts,
+        unbegun: Unbegun,
         worker: Worker,
         heartbeat_seconds: float,
     ) -> None:
         self._database = database
         self._attempts = attempts
         self._running = running
+        self._unbegun = unbegun
         self._worker = worker
         self._heartbeat_seconds = heartbeat_seconds
         self._beat_at = time.monotonic() + heartbeat_seconds
@@ -125,7 +128,8 @@ class Reporter:
         held = self._database.read(
             lambda connection: tasks.held_by(connection, self._worker.worker_id, _LOOK)
         )
-        untracked = {(task.task_id, task.attempt) for task in held} - self._running.held()
+        untracked = {(task.task_id, task.attempt) for task in held}
+        untracked -= self._running.held() | self._unbegun.all()
         for task_id, attempt in untracked & self._untracked:
             status = self._attempts.finish(task_id, attempt, WorkerLost("its worker lost track of it"))
             logger.warning("task %s, attempt %d, runs nowhere: %s", task_id, attempt, status)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import Protocol
 
-from atm.models import Task
+from atm.service.attempts import Answer, ClaimedTask
+from atm.store.group_commit import Reply
 from atm.worker.context import Context
 from atm.worker.handlers import HandlerSpec
 from atm.worker.interruption import Interruption, Kind
@@ -24,7 +24,7 @@ class Handle(Protocol):
 class RunningAttempt:
     """One claimed attempt: what it is, what it says, and whether it shall stop."""
 
-    def __init__(self, task: Task, spec: HandlerSpec, journal: Journal | None = None) -> None:
+    def __init__(self, task: ClaimedTask, spec: HandlerSpec, journal: Journal | None = None) -> None:
         self.task = task
         self.spec = spec
         self.journal = journal or Journal()
@@ -66,14 +66,14 @@ class RunningAttempts:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_task: dict[str, RunningAttempt] = {}
-        self._ending: dict[str, tuple[RunningAttempt, Future[Any]]] = {}
+        self._ending: dict[str, tuple[RunningAttempt, Reply[Answer]]] = {}
 
     def add(self, attempt: RunningAttempt) -> None:
         """From now on the attempt is watched."""
         with self._lock:
             self._by_task[attempt.task.task_id] = attempt
 
-    def end(self, attempt: RunningAttempt, settled: Future[Any]) -> None:
+    def end(self, attempt: RunningAttempt, settled: Reply[Answer]) -> None:
         """The handler has ended; `settled` is done when its end is in SQL."""
         with self._lock:
             self._by_task.pop(attempt.task.task_id, None)
@@ -89,7 +89,7 @@ class RunningAttempts:
         """The attempt of a task that runs here, if one does."""
         return self._by_task.get(task_id)
 
-    def ending(self, task_id: str, number: int) -> Future[Any] | None:
+    def ending(self, task_id: str, number: int) -> Reply[Answer] | None:
         """What is done when the end of this attempt is in SQL; None when it is not on its way."""
         attempt, settled = self._ending.get(task_id, (None, None))
         return settled if attempt is not None and attempt.task.attempt == number else None

@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Sized
 from contextlib import suppress
 
 from dramatiq import Worker as DramatiqWorker
@@ -17,15 +17,15 @@ from dramatiq import Worker as DramatiqWorker
 from atm._version import __version__
 from atm.broker.broker import TaskBroker
 from atm.broker.cancel_flags import CancelFlags
-from atm.broker.dispenser import TaskMessage
 from atm.errors import UnavailableError
-from atm.models import Status, Task, Worker, now
-from atm.service.attempts import Attempts, Claim, End
+from atm.models import Worker, now
+from atm.service.attempts import Attempts
 from atm.service.outcomes import HandedBack
 from atm.settings import Settings
 from atm.store import types
 from atm.store.database import Database
 from atm.store.group_commit import GroupCommit
+from atm.worker.claims import Claims, Commits
 from atm.worker.execution import Execution, unstorable
 from atm.worker.executors import Executor
 from atm.worker.executors.coroutine import CoroutineExecutor
@@ -36,6 +36,7 @@ from atm.worker.heartbeat import fork_heartbeat
 from atm.worker.interruption import Kind
 from atm.worker.reporter import Reporter
 from atm.worker.running import RunningAttempts
+from atm.worker.unbegun import Unbegun
 from atm.worker.watcher import Watcher
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,9 @@ STOP_SECONDS = 2.0
 #: A process whose parent is gone does not wait for its handlers: nobody would
 #: stop it, and its database and Redis may be going too.
 ORPHAN_DRAIN_SECONDS = 0.2
+#: How long a worker that stops still begins with what it has claimed: ten times
+#: what a dispenser looks ahead.
+AHEAD_DRAIN_SECONDS = 0.2
 #: ... and is gone after this long, whatever it is doing.
 ORPHAN_EXIT_SECONDS = 6.0
 _ORPHAN_LOOK_SECONDS = 0.5
@@ -76,27 +80,36 @@ class WorkerRuntime:
         # Alembic, which it imports, speaks when it is imported: after the log is set up.
         from atm.store import schema
 
-        fork_heartbeat(self.settings, self.worker_id)
+        self._unbegun = Unbegun()
+        fork_heartbeat(self.settings, self.worker_id, self._unbegun)
         threads = worker.worker_threads
         self._database = Database(self.settings.sql_url, pool_size=_CONNECTIONS)
         schema.require(self._database)
         for spec in self._registry.specs():
             types.announce(self._database, spec.task_type, spec.defaults())
         self.attempts = Attempts(self._database, self.worker_id)
-        self._commits: GroupCommit[Claim | End, Task | Status | None] = GroupCommit(
+        self._commits: Commits = GroupCommit(
             self._database.write,
             self.attempts.settle,
             name="atm-commit",
             alone=lambda change, error: self.attempts.finish_all([unstorable(change, error)])[0],
             insist=True,
         )
-        self.execution = Execution(self._commits, self._registry, self.running, self._executors)
+        claims = Claims(
+            self._commits,
+            self._unbegun,
+            broker.acknowledge_later,
+            # Not heard of for the lease, a worker is given up on.
+            too_old=self.settings.worker_lease_seconds / 2,
+        )
+        self.execution = Execution(self._commits, claims, self._registry, self.running, self._executors)
         flags = CancelFlags(broker.client, broker.namespace)
         self._watcher = Watcher(self.running, flags, self.attempts)
         self._reporter = Reporter(
             self._database,
             self.attempts,
             self.running,
+            self._unbegun,
             self._row(threads),
             self.settings.heartbeat_seconds,
         )
@@ -105,15 +118,18 @@ class WorkerRuntime:
         threading.Thread(target=self._look_for_parent, name="atm-parent", daemon=True).start()
         self._commits.start()
         broker.acknowledger.start()
-        broker.dispenser.look_up = self._look_up
+        broker.dispenser.claim = claims.ask
+        broker.dispenser.hand_back = claims.hand_back
         broker.dispenser.capacity = threads
         logger.info("worker %s takes tasks, %d at a time", self.worker_id, threads)
 
     def drain(self, broker: TaskBroker) -> None:
         """Takes no more tasks. What runs may go on for the drain time, and is handed back then."""
         broker.dispenser.stop()
-        broker.give_back()
         broker.wake()
+        # What is claimed ahead is short work, as far as is known: it is done rather than handed back.
+        self._none_within(AHEAD_DRAIN_SECONDS, self._unbegun)
+        broker.give_back()
         self._reporter.drain()
         threading.Thread(target=self._hand_back, args=(broker,), name="atm-drain", daemon=True).start()
 
@@ -121,6 +137,7 @@ class WorkerRuntime:
         """Nothing runs any more: commits what is left, leaves the registry and closes everything."""
         self._stopped.set()
         self._commits.close()
+        self._leave()
         broker.acknowledger.close()
         self._watcher.stop()
         self._reporter.stop()
@@ -129,12 +146,13 @@ class WorkerRuntime:
         self._database.close()
         logger.info("worker %s has left", self.worker_id)
 
-    def _look_up(self, messages: Sequence[TaskMessage]) -> None:
-        """One query for all that was fetched together. Without SQL nothing is known, and claiming waits."""
+    def _leave(self) -> None:
+        """Ends what is still held and got no thread. Without SQL the heartbeat's process does it."""
         with suppress(UnavailableError):
-            found = self.attempts.look_up([str(message.args[0]) for message in messages])
-            for message in messages:
-                message.known = found.get(str(message.args[0]))
+            released = self.attempts.release(self._unbegun.all())
+            if released:
+                logger.warning("%d attempts were claimed and not begun with: they are handed back", released)
+            self._unbegun.leave()
 
     def _row(self, threads: int) -> Worker:
         at = now()
@@ -156,11 +174,11 @@ class WorkerRuntime:
     def _hand_back(self, broker: TaskBroker) -> None:
         """Ends what still runs when the drain time is over; the task goes to another worker."""
         drain = ORPHAN_DRAIN_SECONDS if self._orphaned else self.settings.drain_seconds
-        if self._idle_within(drain):
+        if self._none_within(drain, self.running):
             return
         for attempt in self.running.all():
             attempt.interrupt(Kind.DRAIN)
-        if self._idle_within(STOP_SECONDS):
+        if self._none_within(STOP_SECONDS, self.running):
             return
         for attempt in self.running.all():
             task = attempt.task
@@ -175,12 +193,12 @@ class WorkerRuntime:
         self.stop(broker)
         os._exit(0)
 
-    def _idle_within(self, seconds: float) -> bool:
+    def _none_within(self, seconds: float, things: Sized) -> bool:
         end = time.monotonic() + seconds
-        while len(self.running) and time.monotonic() < end:
-            if self._stopped.wait(0.05):
+        while len(things) and time.monotonic() < end:
+            if self._stopped.wait(0.01):
                 return True
-        return not len(self.running)
+        return not len(things)
 
     def _look_for_parent(self) -> None:
         while not self._stopped.wait(_ORPHAN_LOOK_SECONDS):

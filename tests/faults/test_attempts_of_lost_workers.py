@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import psutil
 from fix_system import Process, System, eventually
@@ -80,6 +81,57 @@ def test_only_what_ran_in_a_process_that_died_is_charged_for_it(new_system: Syst
     assert client.wait_for_task(beside, 30).retry_count == 1
     charged = [client.wait_for_task(task_id, 30).retry_count for task_id in waiting]
     assert charged == [0] * len(waiting)
+    new_system.check_history()
+
+
+def test_what_was_claimed_ahead_is_not_charged_and_all_is_back_before_the_lease_is_over(
+    new_system: System,
+) -> None:
+    # Leases of the default, 8 s: what is back before was not waited for.
+    new_system.start_server()
+    worker = new_system.start_worker(threads=4)
+    client = new_system.client()
+    warm = client.create_tasks([{"task_type": "echo"}] * 600)
+    client.wait_for_task(warm[-1].task_id, 30)
+    # Short enough to be claimed ahead of the threads.
+    orders = [{"task_type": "slow", "payload": {"seconds": "0.004"}, "max_retry": 0}] * 1000
+    tasks = [task.task_id for task in client.create_tasks(orders)]
+    eventually(lambda: new_system.marks(tasks[300]))
+    victim = _pid_of(client, tasks[300])
+    os.kill(victim, signal.SIGKILL)
+    killed = time.monotonic()
+    assert worker.popen.wait(20) != 0
+    eventually(lambda: not client.list_tasks("PROCESSING").tasks, 6)
+    assert time.monotonic() - killed < 6
+    new_system.start_worker(threads=4, wait=False)
+    done = [client.wait_for_task(task_id, 60) for task_id in tasks]
+    # max_retry is 0: what was charged has failed, and it had begun.
+    failed = [task.task_id for task in done if task.status == "FAILED"]
+    assert len(failed) <= 4 * 3
+    assert all(task.error_reason == "WORKER_LOST" for task in done if task.status == "FAILED")
+    assert all(new_system.marks(task_id) == ["attempt 1"] for task_id in failed)
+    back = [task for task in done if task.attempt > 1]
+    assert back, "none was claimed ahead: the test shows nothing"
+    assert all(task.status == "SUCCESS" and task.retry_count == 0 for task in back)
+    assert all(new_system.marks(task.task_id) == [f"attempt {task.attempt}"] for task in back)
+    assert any("stopped before it began" in _messages(client, task.task_id) for task in back)
+    new_system.check_history()
+
+
+def test_what_waits_behind_long_tasks_starts_where_a_thread_is_free(new_system: System) -> None:
+    new_system.start_server()
+    new_system.start_worker(threads=2)
+    client = new_system.client()
+    # It learns that tasks are short ...
+    warm = client.create_tasks([{"task_type": "echo"}] * 400)
+    client.wait_for_task(warm[-1].task_id, 30)
+    # ... and they no longer are.
+    tasks = client.create_tasks([{"task_type": "slow", "payload": {"seconds": "4"}}] * 4)
+    eventually(lambda: sum(bool(new_system.marks(task.task_id)) for task in tasks) == 2)
+    new_system.start_worker(threads=2)
+    eventually(lambda: all(new_system.marks(task.task_id) for task in tasks), 3)
+    done = [client.wait_for_task(task.task_id, 20) for task in tasks]
+    assert all(task.status == "SUCCESS" and task.retry_count == 0 for task in done)
     new_system.check_history()
 
 

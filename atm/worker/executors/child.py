@@ -17,8 +17,9 @@ import traceback
 from typing import Any
 
 from atm.errors import NonRetryableError
-from atm.models import Status, Task, now
+from atm.models import now
 from atm.processes import die_with_parent
+from atm.service.attempts import ClaimedTask
 from atm.settings import Settings
 from atm.worker import handlers
 from atm.worker.executors.coroutine import CoroutineExecutor
@@ -79,18 +80,8 @@ def _attempt_of(order: dict[str, Any], channel: _Channel) -> RunningAttempt:
     spec = handlers.load(Settings.load().handlers).get(order["task_type"])
     if spec is None:
         raise NonRetryableError(f"no handler for {order['task_type']!r} in the new process")
-    at = now()
-    task = Task(
-        **order,
-        status=Status.PROCESSING,
-        timeout_ms=0,
-        retry_strategy="",
-        retry_delay_ms=0,
-        retry_backoff_rate=0,
-        retry_max_delay_ms=0,
-        created_at=at,
-        due_at=at,
-    )
+    # The worker sees to the time that it may take.
+    task = ClaimedTask(**order, timeout_ms=0, started_at=now())
     return RunningAttempt(task, spec, _RemoteJournal(channel))
 
 

@@ -43,7 +43,8 @@ class _ThreadHandle:
         """Nothing is raised any more, and what was raised too late is forgotten."""
         with self._lock:
             self._open = False
-            self._raise(None)
+            if self.raised:
+                self._raise(None)
 
     def _raise(self, exception: type[BaseException] | None) -> None:
         wanted = None if exception is None else ctypes.py_object(exception)

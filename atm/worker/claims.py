@@ -1,0 +1,111 @@
+"""Claims ahead of the threads: a thread that is free finds its next task claimed.
+
+A claim is a commit, of milliseconds, and a handler may need none of them.
+What was claimed and does not get a thread soon is handed back, and charged to
+nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from atm.broker.dispenser import TaskMessage
+from atm.errors import AtmError, UnavailableError
+from atm.models import Status, now
+from atm.service.attempts import Answer, Claim, ClaimedTask, End
+from atm.service.outcomes import HandedBack
+from atm.store.group_commit import GroupCommit, Reply
+from atm.worker.unbegun import Unbegun
+
+logger = logging.getLogger(__name__)
+
+Commits = GroupCommit[Claim | End, Answer]
+
+
+class Claims:
+    """Asks for attempts, and says to which thread each belongs.
+
+    `acknowledge` is called with the messages of those that were handed back.
+    A claim that is older than `too_old` seconds is not begun with: the process
+    was frozen, and others may have given it up.
+    """
+
+    def __init__(
+        self,
+        commits: Commits,
+        unbegun: Unbegun,
+        acknowledge: Callable[[TaskMessage], None],
+        *,
+        too_old: float,
+    ) -> None:
+        self._commits = commits
+        self._unbegun = unbegun
+        self._acknowledge = acknowledge
+        self._too_old = timedelta(seconds=too_old)
+
+    def ask(self, messages: Sequence[TaskMessage]) -> None:
+        """Has them claimed soon, all that were fetched together in one commit. Does not wait."""
+        for message in messages:
+            # What was cancelled while it waited is skipped, not claimed.
+            if message.cancelled or not self._unbegun.add(*message.attempt):
+                continue
+            try:
+                message.claim = self._commits.ask(Claim(*message.attempt))
+            except AtmError:
+                # Its thread will ask again.
+                self._unbegun.remove(*message.attempt)
+
+    def begin(self, task_id: str, attempt: int, claim: Reply[Answer] | None) -> ClaimedTask | None:
+        """The task, for a thread that begins with it now.
+
+        None when the hint is out of date, or it was handed back. Without a
+        `claim` it is claimed here. Waits until the claim is committed.
+        """
+        try:
+            task = self._commits.call(Claim(task_id, attempt)) if claim is None else claim.result()
+        except UnavailableError:
+            task = None  # the worker leaves: SQL is not waited for any more
+        assert not isinstance(task, Status), "a claim is answered with a task"
+        if claim is not None and not self._unbegun.remove(task_id, attempt):
+            return None
+        if task is None:
+            logger.debug("task %s, attempt %d: out of date, or someone else's", task_id, attempt)
+        elif now() - task.started_at > self._too_old:
+            self._end(task_id, attempt, "its worker was frozen before it began", Reply())
+            return None
+        return task
+
+    def hand_back(self, messages: Sequence[TaskMessage], why: str) -> list[TaskMessage]:
+        """Leaves to other workers those that are claimed and not begun with; returns which they are."""
+        given = []
+        for message in messages:
+            claim = message.claim
+            # One that is not answered yet belongs to nobody; SQL does not answer.
+            if claim is None or not claim.answered:
+                continue
+            message.revoked = True
+            if not self._unbegun.remove(*message.attempt):
+                message.revoked = False
+                continue
+            given.append(message)
+            settled: Reply[Answer] = Reply()
+            settled.add_done_callback(lambda settled, message=message: self._handed_back(message, settled))  # type: ignore[misc]
+            try:
+                held = claim.result() is not None
+            except Exception:  # noqa: BLE001 - it was not claimed
+                held = False
+            if held:
+                self._end(*message.attempt, why, settled)
+            else:
+                settled.set_result(None)
+        return given
+
+    def _end(self, task_id: str, attempt: int, why: str, settled: Reply[Answer]) -> None:
+        self._commits.submit(End(task_id, attempt, HandedBack(why)), settled)
+
+    def _handed_back(self, message: TaskMessage, settled: Reply[Answer]) -> None:
+        # What could not be committed is ended when the process ends.
+        if settled.exception() is None:
+            self._acknowledge(message)

@@ -1,0 +1,74 @@
+"""Which claimed attempts no thread has begun with yet, in memory that outlives the process."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections import deque
+
+#: In use, attempt, task. A slot is filled before it is in use.
+_SLOT = struct.Struct("<BI36s")
+_FREE = b"\0"
+_USED = b"\1"
+#: Far more than a process claims ahead (see `atm.broker.dispenser.MOST_AHEAD`).
+SLOTS = 1024
+
+
+class Unbegun:
+    """A set of attempts, shared with the processes that are forked after it was made.
+
+    Those still read it when this process was killed, and tell what it had
+    begun from what had only waited. Safe to use from several threads.
+    """
+
+    def __init__(self) -> None:
+        # The first byte says that the process has left in an orderly way.
+        self._memory = mmap.mmap(-1, 1 + SLOTS * _SLOT.size)
+        self._free = deque(range(SLOTS))
+        self._slots: dict[tuple[str, int], int] = {}
+
+    def add(self, task_id: str, attempt: int) -> bool:
+        """Adds one before it is claimed; False when there is no place for it, or it is here already."""
+        name = task_id.encode()
+        if len(name) != 36 or (task_id, attempt) in self._slots:
+            return False
+        try:
+            slot = self._free.pop()
+        except IndexError:
+            return False
+        place = 1 + slot * _SLOT.size
+        _SLOT.pack_into(self._memory, place, 0, attempt, name)
+        self._memory[place : place + 1] = _USED
+        self._slots[task_id, attempt] = slot
+        return True
+
+    def remove(self, task_id: str, attempt: int) -> bool:
+        """Takes one out, to begin with it or to hand it back; False when another thread has."""
+        slot = self._slots.pop((task_id, attempt), None)
+        if slot is None:
+            return False
+        place = 1 + slot * _SLOT.size
+        self._memory[place : place + 1] = _FREE
+        self._free.append(slot)
+        return True
+
+    def all(self) -> set[tuple[str, int]]:
+        """The task and the number of each, whichever process added it."""
+        found = set()
+        for used, attempt, name in _SLOT.iter_unpack(self._memory[1:]):
+            if used:
+                found.add((name.decode(), attempt))
+        return found
+
+    def __len__(self) -> int:
+        """How many this process has added and not removed."""
+        return len(self._slots)
+
+    @property
+    def left(self) -> bool:
+        """Whether the process that made it has left in an orderly way."""
+        return self._memory[:1] == _USED
+
+    def leave(self) -> None:
+        """The process leaves: nothing is to be done after its end."""
+        self._memory[:1] = _USED
