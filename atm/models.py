@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -195,6 +196,22 @@ class Task(SQLModel, table=True):
         default=None, sa_column=Column(exact_string(REQUEST_ID_LENGTH), nullable=True)
     )
     request_digest: str = Field(default="", sa_column=Column(ascii_string(64), nullable=False))
+
+    @classmethod
+    def of_checked(cls, values: Mapping[str, Any]) -> Task:
+        """A task with these values, which were checked before.
+
+        `Task(...)`, which checks, takes thirty times as long; `model_construct` five times.
+        """
+        made: Task = cls.__new__(cls)
+        made.__dict__.update(_DEFAULTS)
+        made.__dict__.update(values)
+        return made
+
+
+_DEFAULTS = {
+    name: field.get_default() for name, field in Task.model_fields.items() if not field.is_required()
+}
 
 
 class TaskLog(SQLModel, table=True):

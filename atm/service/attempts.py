@@ -214,7 +214,7 @@ class Attempts:
             if isinstance(change, Claim):
                 claims.append((place, change))
             elif together and _is_plain_success(change):
-                task = Task.model_construct(task_id=change.task_id, attempt=change.attempt)
+                task = Task.of_checked({"task_id": change.task_id, "attempt": change.attempt})
                 moves.append(self._end(task, change, at))
                 answers[place] = Status.SUCCESS
             else:

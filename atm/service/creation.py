@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import uuid_utils
@@ -70,12 +70,12 @@ class Creation:
         """Like `prepare`; None when that would have to ask SQL, and so must not be done in an event loop."""
         validation.check_new_task(new)
         config = self._types.cached(new.task_type)
-        return None if config is None else self._task_of(new, config)
+        return None if config is None else self._task_of(new, config, now())
 
     def prepare(self, new: NewTask) -> Task:
         """The task that a request asks for, checked and not stored yet."""
         validation.check_new_task(new)
-        return self._task_of(new, self._config_of(new.task_type))
+        return self._task_of(new, self._config_of(new.task_type), now())
 
     def submit(self, task: Task, answer: Answer[Task]) -> None:
         """Stores it. When there is an answer, the task and its first log row are committed.
@@ -95,7 +95,8 @@ class Creation:
         For those whose request ids were used before, the tasks that they made.
         """
         validation.check_new_tasks(batch)
-        made = [self._task_of(new, self._config_of(new.task_type)) for new in batch]
+        at = now()
+        made = [self._task_of(new, self._config_of(new.task_type), at) for new in batch]
         ids = [task.request_id for task in made if task.request_id is not None]
 
         def work(connection: Connection) -> tuple[list[Task], list[Task]]:
@@ -147,35 +148,34 @@ class Creation:
             return TaskConfig(task_type=task_type, updated_at=now())
         raise _unknown_type(task_type, self._types.names())
 
-    def _task_of(self, new: NewTask, config: TaskConfig) -> Task:
+    def _task_of(self, new: NewTask, config: TaskConfig, at: datetime) -> Task:
         if not config.enabled:
             raise PreconditionError(
                 f"the task type {new.task_type!r} is disabled",
                 reason="TASK_TYPE_DISABLED",
                 metadata={"task_type": new.task_type},
             )
-        created_at = now()
-        due_at = created_at + timedelta(milliseconds=new.delay_ms)
-        # Everything in it was checked: Task(...) would take 50 µs to check it again.
-        return Task.model_construct(
-            task_id=str(uuid_utils.uuid7()),
-            task_type=new.task_type,
-            status=Status.PENDING,
-            priority=new.priority,
-            payload=dict(new.payload),
-            max_retry=_chosen(new.max_retry, config.max_retry),
-            timeout_ms=_chosen(new.timeout_ms, config.default_timeout_ms),
-            retry_strategy=new.retry_strategy or config.retry_strategy,
-            retry_delay_ms=_chosen(new.retry_delay_ms, config.retry_delay_ms),
-            retry_backoff_rate=_chosen(new.retry_backoff_rate, config.retry_backoff_rate),
-            retry_max_delay_ms=_chosen(new.retry_max_delay_ms, config.retry_max_delay_ms),
-            created_at=created_at,
-            due_at=due_at,
+        due_at = at + timedelta(milliseconds=new.delay_ms)
+        values = {
+            "task_id": str(uuid_utils.uuid7()),
+            "task_type": new.task_type,
+            "status": Status.PENDING,
+            "priority": new.priority,
+            "payload": new.payload,
+            "max_retry": _chosen(new.max_retry, config.max_retry),
+            "timeout_ms": _chosen(new.timeout_ms, config.default_timeout_ms),
+            "retry_strategy": new.retry_strategy or config.retry_strategy,
+            "retry_delay_ms": _chosen(new.retry_delay_ms, config.retry_delay_ms),
+            "retry_backoff_rate": _chosen(new.retry_backoff_rate, config.retry_backoff_rate),
+            "retry_max_delay_ms": _chosen(new.retry_max_delay_ms, config.retry_max_delay_ms),
+            "created_at": at,
+            "due_at": due_at,
             # What waits is sent by the relay; what does not is sent now, and looked after by the relay.
-            dispatch_at=due_at if new.delay_ms else created_at + self._relay_grace,
-            request_id=new.request_id or None,
-            request_digest=new.digest() if new.request_id else "",
-        )
+            "dispatch_at": due_at if new.delay_ms else at + self._relay_grace,
+            "request_id": new.request_id or None,
+            "request_digest": new.digest() if new.request_id else "",
+        }
+        return Task.of_checked(values)
 
 
 def _same(task: Task, first: Task | None) -> Task:
