@@ -27,8 +27,10 @@ Given = TypeVar("Given", contravariant=True)
 #: Items of one transaction. More would make those wait that come first, for
 #: little: at 200 rows a commit the database is near its best.
 MOST = 200
-#: How long a commit waits for those who took part in the last one.
-GATHER_SECONDS = 0.0005
+#: How long a commit waits for those who took part in the last one: about what
+#: it takes itself. A fuller commit is worth it to a busy process.
+GATHER_SECONDS = 0.002
+_LOOK_SECONDS = 0.0005
 #: Items that may wait. At a few thousand a second this is seconds of work:
 #: a caller had better come back later.
 CAPACITY = 10_000
@@ -218,9 +220,10 @@ class GroupCommit(Generic[Item, Result]):
         waited for a little. A caller that was alone is not.
         """
         entry = self._queue.get()
-        if self._expected > 1 and self._queue.qsize() + 1 < self._expected:
+        until = time.monotonic() + GATHER_SECONDS
+        while self._queue.qsize() + 1 < self._expected and time.monotonic() < until:
             # Asleep, not woken by each of them.
-            time.sleep(GATHER_SECONDS)
+            time.sleep(_LOOK_SECONDS)
         batch: list[tuple[Item, Answer[Result]]] = []
         while entry is not None:
             # The caller of some may have gone: nobody was promised anything.

@@ -63,13 +63,15 @@ class Claims:
         None when the hint is out of date, or it was handed back. Without a
         `claim` it is claimed here. Waits until the claim is committed.
         """
+        if claim is not None:
+            claim.wait()
+            if not self._unbegun.remove(task_id, attempt):
+                return None
         try:
             task = self._commits.call(Claim(task_id, attempt)) if claim is None else claim.result()
         except UnavailableError:
             task = None  # the worker leaves: SQL is not waited for any more
         assert not isinstance(task, Status), "a claim is answered with a task"
-        if claim is not None and not self._unbegun.remove(task_id, attempt):
-            return None
         if task is None:
             logger.debug("task %s, attempt %d: out of date, or someone else's", task_id, attempt)
         elif now() - task.started_at > self._too_old:
