@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 import time
 
@@ -26,8 +27,8 @@ from atm.worker.unbegun import Unbegun
 
 logger = logging.getLogger(__name__)
 
-#: How often it looks whether the worker is still there.
-_LOOK_SECONDS = 0.2
+#: How often it looks whether the worker is still there, should nobody tell.
+_LOOK_SECONDS = 1.0
 #: What the worker had sent to the database when it died may still be committed.
 _LATE_COMMIT_SECONDS = 1.0
 
@@ -35,14 +36,18 @@ _LATE_COMMIT_SECONDS = 1.0
 def fork_heartbeat(settings: Settings, worker_id: str, unbegun: Unbegun) -> None:
     """Forks the process. Call it while the worker has one thread and no connection."""
     worker = os.getpid()
+    # Its end is the end of the worker: nothing is ever written, and nobody closes it.
+    reader, writer = os.pipe()
     if os.fork() != 0:
+        os.close(reader)
         return
     try:
+        os.close(writer)
         # A signal to the whole group is for the worker; this one ends after it.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         database = Database(settings.sql_url, pool_size=1)
-        _beat_while_alive(database, settings.heartbeat_seconds, worker_id, worker)
+        _beat_while_alive(database, settings.heartbeat_seconds, worker_id, worker, reader)
         if not unbegun.left:
             _tidy_up(database, worker_id, unbegun, settings.worker_lease_seconds)
     except BaseException:
@@ -51,11 +56,14 @@ def fork_heartbeat(settings: Settings, worker_id: str, unbegun: Unbegun) -> None
         os._exit(0)
 
 
-def _beat_while_alive(database: Database, interval: float, worker_id: str, worker: int) -> None:
+def _beat_while_alive(database: Database, interval: float, worker_id: str, worker: int, end: int) -> None:
     process = psutil.Process(worker)
     beat_at = time.monotonic() + interval
     while os.getppid() == worker:
-        time.sleep(min(_LOOK_SECONDS, interval))
+        # A handler's own child may keep the pipe open: hence also the look at the parent.
+        over, _, _ = select.select([end], [], [], min(_LOOK_SECONDS, interval))
+        if over:
+            return
         if time.monotonic() < beat_at:
             continue
         beat_at = time.monotonic() + interval

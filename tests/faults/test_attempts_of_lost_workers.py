@@ -105,12 +105,14 @@ def test_what_was_claimed_ahead_is_not_charged_and_all_is_back_before_the_lease_
     assert time.monotonic() - killed < 6
     new_system.start_worker(threads=4, wait=False)
     done = [client.wait_for_task(task_id, 60) for task_id in tasks]
-    # max_retry is 0: what was charged has failed, and it had begun.
-    failed = [task.task_id for task in done if task.status == "FAILED"]
+    # max_retry is 0: what was charged has failed. It had begun, or a thread was just about to.
+    failed = [task for task in done if task.status == "FAILED"]
+    assert all(task.error_reason == "WORKER_LOST" for task in failed)
+    marks = [new_system.marks(task.task_id) for task in failed]
+    assert all(mark in ([], [f"attempt {task.attempt}"]) for mark, task in zip(marks, failed, strict=True))
     assert len(failed) <= 4 * 3
-    assert all(task.error_reason == "WORKER_LOST" for task in done if task.status == "FAILED")
-    assert all(new_system.marks(task_id) == ["attempt 1"] for task_id in failed)
-    back = [task for task in done if task.attempt > 1]
+    assert marks.count([]) <= 4
+    back = [task for task in done if task.attempt > 1 and task.status != "FAILED"]
     assert back, "none was claimed ahead: the test shows nothing"
     assert all(task.status == "SUCCESS" and task.retry_count == 0 for task in back)
     assert all(new_system.marks(task.task_id) == [f"attempt {task.attempt}"] for task in back)
