@@ -56,7 +56,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--only", default="", help="names with commas between, such as ATM calls,Huey")
+    parser.add_argument("--only", nargs="+", default=[], help="how names begin, such as 'ATM calls' Celery")
     parser.add_argument("--millions", type=int, default=10, help="rows of the longest table")
     return parser.parse_args()
 
@@ -71,9 +71,12 @@ def _measures(options: argparse.Namespace, run: int) -> dict[str, Callable[[Inst
         "ATM growth": measures.growth,
         "ATM rows": lambda installation: measures.rows(installation, options.millions),
     }
-    wanted = options.only.split(",") if options.only else list(found)
-    # These take minutes and are no comparison: once is enough.
-    return {name: found[name] for name in wanted if run == 1 or name not in _ONCE}
+    # Those that take minutes and are no comparison: once is enough.
+    return {
+        name: measure
+        for name, measure in found.items()
+        if (run == 1 or name not in _ONCE) and name.startswith(tuple(options.only) or "")
+    }
 
 
 def _shown(figures: Figures) -> str:
