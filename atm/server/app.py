@@ -21,6 +21,7 @@ from atm.broker.broker import TaskBroker
 from atm.broker.endings import EndingsListener
 from atm.broker.lease import Lease
 from atm.errors import SettingsError, UnavailableError
+from atm.processes import settle
 from atm.rpc import task_service_pb2 as pb
 from atm.rpc.task_service_pb2_grpc import add_TaskServiceServicer_to_server
 from atm.scheduler.data_loss import DataLossDetector
@@ -168,6 +169,7 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
         settings.grpc_port,
         settings.worker_port,
     )
+    settle()
     await stopping.wait()
 
     logger.info("%s stops: it takes no new calls", settings.server_id)

@@ -8,11 +8,14 @@ it; its types still say how each column's values travel.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Table
-from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.engine import Connection, CursorResult, Dialect
+
+from atm.models import UtcDateTime
 
 Convert = Callable[[Any], Any]
 
@@ -20,7 +23,17 @@ Convert = Callable[[Any], Any]
 @functools.cache
 def _writers(table: Table, dialect: Dialect) -> dict[str, Convert | None]:
     """For each column what makes of a value what the driver takes; None: the value as it is."""
-    return {column.name: column.type.dialect_impl(dialect).bind_processor(dialect) for column in table.c}
+    return {
+        # The driver takes five microseconds to write a moment, of which each row has several.
+        column.name: _moment_as_text
+        if isinstance(column.type, UtcDateTime) and dialect.name != "sqlite"
+        else column.type.dialect_impl(dialect).bind_processor(dialect)
+        for column in table.c
+    }
+
+
+def _moment_as_text(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone(UTC).isoformat(" ", "microseconds")[:26]
 
 
 @functools.cache
@@ -31,40 +44,76 @@ def _readers(table: Table, dialect: Dialect) -> dict[str, Convert | None]:
     }
 
 
-def _mark(dialect: Dialect) -> str:
-    return "?" if dialect.paramstyle == "qmark" else "%s"
+@functools.cache
+def _names(dialect: Dialect, columns: tuple[str, ...]) -> str:
+    return ", ".join(map(dialect.identifier_preparer.quote, columns))
 
 
-def _name(dialect: Dialect, name: str) -> str:
-    return dialect.identifier_preparer.quote(name)
+def _binds(connection: Connection) -> bool:
+    """Whether the driver sends values apart from the statement; PyMySQL writes them into it."""
+    return connection.dialect.name == "sqlite"
 
 
-def insert_all(connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[Any]) -> None:
+class _Statement:
+    """A statement that grows: `put` says what stands in it for a value.
+
+    PyMySQL would be given each value with a place of its own, and look each up,
+    write it, and put it in: here it only writes it, and what is the same in
+    all rows once.
+    """
+
+    def __init__(self, connection: Connection, table: Table) -> None:
+        self._connection = connection
+        self._writers = _writers(table, connection.dialect)
+        self._bound: list[Any] = []
+        # The driver knows how to quote for this connection.
+        escape = None if _binds(connection) else connection.connection.dbapi_connection.escape  # type: ignore[union-attr]
+        self._write: Callable[[Any], str] = escape or self._bind
+
+    def _bind(self, value: Any) -> str:
+        self._bound.append(value)
+        return "?"
+
+    def put(self, column: str, values: Iterable[Any]) -> list[str]:
+        """What stands for these values of a column: to be used in this order, and once."""
+        write = self._writers[column]
+        return list(map(self._write, values if write is None else map(write, values)))
+
+    def run(self, text: str) -> CursorResult[Any]:
+        """Runs it."""
+        bound = tuple(self._bound) or None
+        return self._connection.exec_driver_sql(text, bound, {"no_parameters": bound is None})
+
+
+def insert_all(connection: Connection, table: Table, columns: tuple[str, ...], rows: Sequence[Any]) -> None:
     """Adds rows, each a sequence of values in the order of the columns."""
     if not rows:
         return
-    dialect = connection.dialect
-    writers = [_writers(table, dialect)[name] for name in columns]
-    named = ":{}" if dialect.paramstyle == "qmark" else "%({})s"
-    bound: dict[str, Any] = {}
-    marks: list[list[str]] = []
-    for number, (write, column) in enumerate(zip(writers, zip(*rows, strict=True), strict=True)):
-        # Most columns of new rows are the same in all: the driver writes such a value out once.
-        values = column[:1] if column.count(column[0]) == len(column) else column
-        names = [f"c{number}_{place}" for place in range(len(values))]
-        bound.update(zip(names, values if write is None else map(write, values), strict=True))
-        own = [named.format(name) for name in names]
-        marks.append(own if len(own) == len(rows) else own * len(rows))
-    tuples = ", ".join(f"({', '.join(row)})" for row in zip(*marks, strict=True))
-    names = [_name(dialect, name) for name in columns]
-    # Names come from the models, values are bound.
-    connection.exec_driver_sql(f"INSERT INTO {table.name} ({', '.join(names)}) VALUES {tuples}", bound)
+    into = f"INSERT INTO {table.name} ({_names(connection.dialect, columns)}) VALUES "
+    by_column = list(zip(columns, zip(*rows, strict=True), strict=True))
+    if _binds(connection):
+        writers = _writers(table, connection.dialect)
+        written = (
+            values if (write := writers[name]) is None else map(write, values) for name, values in by_column
+        )
+        marks = ", ".join("?" * len(columns))
+        connection.exec_driver_sql(f"{into}({marks})", list(zip(*written, strict=True)))
+        return
+    statement = _Statement(connection, table)
+    texts = []
+    for name, values in by_column:
+        # Most columns of new rows are the same in all: such a value is written once.
+        if values.count(values[0]) == len(values):
+            texts.append(statement.put(name, values[:1]) * len(values))
+        else:
+            texts.append(statement.put(name, values))
+    statement.run(into + ", ".join([f"({', '.join(row)})" for row in zip(*texts, strict=True)]))
 
 
 def select_all(
     connection: Connection,
     table: Table,
-    columns: Sequence[str],
+    columns: tuple[str, ...],
     key: str,
     ids: Sequence[str],
     lock: bool = False,
@@ -72,14 +121,14 @@ def select_all(
     """Those of the rows that there are. With `lock` nobody else changes them until the commit."""
     if not ids:
         return []
-    dialect = connection.dialect
-    names = ", ".join(_name(dialect, name) for name in columns)
-    marks = ", ".join([_mark(dialect)] * len(ids))
+    statement = _Statement(connection, table)
     # SQLite locks the whole database when the transaction begins.
-    locking = " FOR UPDATE" if lock and dialect.name != "sqlite" else ""
-    statement = f"SELECT {names} FROM {table.name} WHERE {key} IN ({marks}){locking}"
-    found = connection.exec_driver_sql(statement, tuple(ids)).all()
-    readers = [(name, _readers(table, dialect)[name]) for name in columns]
+    locking = " FOR UPDATE" if lock and not _binds(connection) else ""
+    wanted = ", ".join(statement.put(key, dict.fromkeys(ids)))
+    found = statement.run(
+        f"SELECT {_names(connection.dialect, columns)} FROM {table.name} WHERE {key} IN ({wanted}){locking}"
+    ).all()
+    readers = [(name, _readers(table, connection.dialect)[name]) for name in columns]
     return [
         {
             name: value if read is None else read(value)
@@ -101,21 +150,23 @@ def update_all(
 
     `values` has for each column a value for each id.
     """
-    dialect, mark = connection.dialect, _mark(connection.dialect)
-    writers = _writers(table, dialect)
-    parts, bound = [], []
+    statement = _Statement(connection, table)
+
+    def equal(name: str, value: Any) -> str:
+        return f"{_names(connection.dialect, (name,))} = {statement.put(name, (value,))[0]}"
+
+    parts = []
     for name, wanted in values.items():
-        write = writers[name]
-        own = list(wanted) if write is None else [write(value) for value in wanted]
-        if own.count(own[0]) == len(own):
-            parts.append(f"{_name(dialect, name)} = {mark}")
-            bound.append(own[0])
+        if wanted.count(wanted[0]) == len(wanted):
+            parts.append(equal(name, wanted[0]))
         else:
-            whens = f" WHEN {mark} THEN {mark}" * len(ids)
-            parts.append(f"{_name(dialect, name)} = CASE {key}{whens} END")
-            bound += [item for pair in zip(ids, own, strict=True) for item in pair]
-    marks = ", ".join([mark] * len(ids))
-    held = "".join(f" AND {_name(dialect, name)} = {mark}" for name in where)
-    bound += [*ids, *(value if (w := writers[n]) is None else w(value) for n, value in where.items())]
-    statement = f"UPDATE {table.name} SET {', '.join(parts)} WHERE {key} IN ({marks}){held}"
-    return connection.exec_driver_sql(statement, tuple(bound)).rowcount
+            whens = [
+                f"WHEN {statement.put(key, (id_,))[0]} THEN {statement.put(name, (value,))[0]}"
+                for id_, value in zip(ids, wanted, strict=True)
+            ]
+            parts.append(f"{_names(connection.dialect, (name,))} = CASE {key} {' '.join(whens)} END")
+    listed = ", ".join(statement.put(key, ids))
+    held = "".join(f" AND {equal(name, value)}" for name, value in where.items())
+    return statement.run(
+        f"UPDATE {table.name} SET {', '.join(parts)} WHERE {key} IN ({listed}){held}"
+    ).rowcount

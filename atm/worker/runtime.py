@@ -19,6 +19,7 @@ from atm.broker.broker import TaskBroker
 from atm.broker.cancel_flags import CancelFlags
 from atm.errors import UnavailableError
 from atm.models import Worker, now
+from atm.processes import settle
 from atm.service.attempts import Attempts
 from atm.service.outcomes import HandedBack
 from atm.settings import Settings
@@ -121,6 +122,7 @@ class WorkerRuntime:
         broker.dispenser.claim = claims.ask
         broker.dispenser.hand_back = claims.hand_back
         broker.dispenser.capacity = threads
+        settle()
         logger.info("worker %s takes tasks, %d at a time", self.worker_id, threads)
 
     def drain(self, broker: TaskBroker) -> None:
