@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable
-from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
+
+from atm.gathering import Gathering
 
 Item = TypeVar("Item")
 
@@ -21,7 +21,7 @@ class Batches(Generic[Item]):
 
     def __init__(self, use: Callable[[list[Item]], Any], *, name: str) -> None:
         self._use = use
-        self._queue: SimpleQueue[Item | None] = SimpleQueue()
+        self._added: Gathering[Item] = Gathering(MOST)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -30,30 +30,14 @@ class Batches(Generic[Item]):
 
     def add(self, items: Iterable[Item]) -> None:
         """Has them used soon."""
-        for item in items:
-            self._queue.put(item)
+        self._added.extend(items)
 
     def close(self) -> None:
         """Uses what was added, and ends the thread."""
-        self._queue.put(None)
+        self._added.close()
         if self._thread.is_alive():
             self._thread.join()
 
     def _run(self) -> None:
-        item = self._queue.get()
-        last = 1
-        while item is not None:
-            if last > 1:
-                # Busy: asleep for a moment, not woken by each item.
-                time.sleep(GATHER_SECONDS)
-            batch: list[Item] = []
-            try:
-                while item is not None and len(batch) < MOST:
-                    batch.append(item)
-                    item = self._queue.get_nowait()
-            except Empty:
-                self._use(batch)
-                item = self._queue.get()
-            else:
-                self._use(batch)
-            last = len(batch)
+        while batch := self._added.take(GATHER_SECONDS):
+            self._use(batch)

@@ -50,13 +50,17 @@ class Servicer(TaskServiceServicer):
             task = await self._in_thread(lambda: self._creation.prepare(new))
         answer: asyncio.Future[Task] = asyncio.get_running_loop().create_future()
         self._creation.submit(task, answer)
-        return pb.CreateTaskResponse(task=convert.task(await answer))
+        response = pb.CreateTaskResponse()
+        convert.task(await answer, response.task)
+        return response
 
     async def GetTask(self, request: pb.GetTaskRequest, context: Any) -> pb.GetTaskResponse:
         """A task as it is now."""
         answer: asyncio.Future[Task] = asyncio.get_running_loop().create_future()
         self._lookup.submit(request.task_id, answer)
-        return pb.GetTaskResponse(task=convert.task(await answer))
+        response = pb.GetTaskResponse()
+        convert.task(await answer, response.task)
+        return response
 
     async def BatchCreateTasks(
         self, request: pb.BatchCreateTasksRequest, context: Any

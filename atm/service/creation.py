@@ -119,11 +119,12 @@ class Creation:
 
     def _queue(self, created: Sequence[Task | Exception]) -> None:
         # What has a delay is sent by the relay, when it is due.
+        fresh = [task.__dict__ for task in created if isinstance(task, Task)]
         self._dispatcher.post(
             [
-                Dispatch(task.task_id, 1, task.priority)
-                for task in created
-                if isinstance(task, Task) and task.due_at == task.created_at
+                Dispatch(values["task_id"], 1, values["priority"])
+                for values in fresh
+                if values["due_at"] == values["created_at"]
             ]
         )
 
@@ -155,19 +156,21 @@ class Creation:
                 reason="TASK_TYPE_DISABLED",
                 metadata={"task_type": new.task_type},
             )
-        due_at = at + timedelta(milliseconds=new.delay_ms)
+        # Past SQLAlchemy's attributes: each CreateTask comes by here.
+        policy = config.__dict__
+        due_at = at + timedelta(milliseconds=new.delay_ms) if new.delay_ms else at
         values = {
             "task_id": str(uuid_utils.uuid7()),
             "task_type": new.task_type,
             "status": Status.PENDING,
             "priority": new.priority,
             "payload": new.payload,
-            "max_retry": _chosen(new.max_retry, config.max_retry),
-            "timeout_ms": _chosen(new.timeout_ms, config.default_timeout_ms),
-            "retry_strategy": new.retry_strategy or config.retry_strategy,
-            "retry_delay_ms": _chosen(new.retry_delay_ms, config.retry_delay_ms),
-            "retry_backoff_rate": _chosen(new.retry_backoff_rate, config.retry_backoff_rate),
-            "retry_max_delay_ms": _chosen(new.retry_max_delay_ms, config.retry_max_delay_ms),
+            "max_retry": _chosen(new.max_retry, policy["max_retry"]),
+            "timeout_ms": _chosen(new.timeout_ms, policy["default_timeout_ms"]),
+            "retry_strategy": new.retry_strategy or policy["retry_strategy"],
+            "retry_delay_ms": _chosen(new.retry_delay_ms, policy["retry_delay_ms"]),
+            "retry_backoff_rate": _chosen(new.retry_backoff_rate, policy["retry_backoff_rate"]),
+            "retry_max_delay_ms": _chosen(new.retry_max_delay_ms, policy["retry_max_delay_ms"]),
             "created_at": at,
             "due_at": due_at,
             # What waits is sent by the relay; what does not is sent now, and looked after by the relay.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
+from types import MappingProxyType
+from typing import NamedTuple
 
 from atm.errors import FieldViolation, InvalidArgumentError, TaskNotFoundError
 from atm.models import ACTOR_LENGTH, REQUEST_ID_LENGTH, TASK_TYPE_LENGTH, Status
@@ -36,13 +38,12 @@ _SEAL_LENGTH = 12
 _TASK_ID = re.compile(r"[0-9A-Za-z-]{1,36}")
 
 
-@dataclass(frozen=True)
-class NewTask:
+class NewTask(NamedTuple):
     """What a client asks to be run. None and "": as the type's configuration says."""
 
     task_type: str
     priority: int = 0
-    payload: Mapping[str, str] = field(default_factory=dict)
+    payload: Mapping[str, str] = MappingProxyType({})
     max_retry: int | None = None
     timeout_ms: int | None = None
     retry_strategy: str = ""
@@ -55,7 +56,7 @@ class NewTask:
 
     def digest(self) -> str:
         """The same for requests that ask for the same."""
-        asked = {**asdict(self), "payload": dict(self.payload)}
+        asked = {**self._asdict(), "payload": dict(self.payload)}
         del asked["request_id"]
         return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
@@ -94,21 +95,23 @@ class Listing:
 
 
 class _Violations:
-    """What is wrong so far. `prefix` stands before the name of each field."""
+    """What is wrong so far. `prefix` stands before the name of each field.
+
+    Words are made only for what is wrong: nearly nothing ever is, and each
+    CreateTask comes by here.
+    """
 
     def __init__(self, prefix: str = "") -> None:
         self.prefix = prefix
         self.found: list[FieldViolation] = []
 
-    def require(self, holds: bool, field_name: str, description: str | Callable[[], str]) -> None:
-        if not holds:
-            text = description if isinstance(description, str) else description()
-            self.found.append(FieldViolation(self.prefix + field_name, text))
+    def add(self, field_name: str, description: str) -> None:
+        self.found.append(FieldViolation(self.prefix + field_name, description))
 
     def within(self, value: float | None, low: float, high: float, field_name: str, unit: str = "") -> None:
         # A NaN is within nothing.
-        holds = value is None or low <= value <= high
-        self.require(holds, field_name, lambda: f"must be from {low:g} to {high:.0f}{unit}, not {value!r}")
+        if value is not None and not low <= value <= high:
+            self.add(field_name, f"must be from {low:g} to {high:.0f}{unit}, not {value!r}")
 
     def raise_if_any(self) -> None:
         if self.found:
@@ -125,9 +128,8 @@ def check_new_task(new: NewTask) -> None:
 def check_new_tasks(batch: Sequence[NewTask]) -> None:
     """Raises InvalidArgumentError for a batch that cannot be accepted as a whole."""
     wrong = _Violations()
-    wrong.require(
-        0 < len(batch) <= MAX_BATCH, "tasks", f"must be from 1 to {MAX_BATCH} tasks, not {len(batch)}"
-    )
+    if not 0 < len(batch) <= MAX_BATCH:
+        wrong.add("tasks", f"must be from 1 to {MAX_BATCH} tasks, not {len(batch)}")
     wrong.raise_if_any()
     places: dict[str, int] = {}
     for place, new in enumerate(batch):
@@ -135,20 +137,20 @@ def check_new_tasks(batch: Sequence[NewTask]) -> None:
         _check_new_task(wrong, new)
         if new.request_id:
             first = places.setdefault(new.request_id, place)
-            wrong.require(first == place, "request_id", f"is that of tasks[{first}], too")
+            if first != place:
+                wrong.add("request_id", f"is that of tasks[{first}], too")
     wrong.raise_if_any()
 
 
 def _check_new_task(wrong: _Violations, new: NewTask) -> None:
     _check_task_type(wrong, new.task_type)
-    wrong.require(new.priority in (0, 1), "priority", f"must be 0 (Normal) or 1 (High), not {new.priority}")
+    if new.priority not in (0, 1):
+        wrong.add("priority", f"must be 0 (Normal) or 1 (High), not {new.priority}")
     _check_payload(wrong, new.payload)
     wrong.within(new.max_retry, 0, MAX_RETRIES, "max_retry")
     wrong.within(new.timeout_ms, 0, MAX_TIMEOUT_MS, "timeout_ms", " ms")
-    known = new.retry_strategy in ("", *STRATEGIES)
-    wrong.require(
-        known, "retry.strategy", lambda: f"must be FIXED or EXPONENTIAL, not {_shown(new.retry_strategy)}"
-    )
+    if new.retry_strategy and new.retry_strategy not in STRATEGIES:
+        wrong.add("retry.strategy", f"must be FIXED or EXPONENTIAL, not {_shown(new.retry_strategy)}")
     wrong.within(new.retry_delay_ms, 0, MAX_DELAY_MS, "retry.delay_ms", " ms")
     wrong.within(new.retry_backoff_rate, 1, 100, "retry.backoff_rate")
     wrong.within(new.retry_max_delay_ms, 0, MAX_DELAY_MS, "retry.max_delay_ms", " ms")
@@ -160,18 +162,14 @@ def _check_new_task(wrong: _Violations, new: NewTask) -> None:
 def check_listing(listing: Listing) -> None:
     """Raises InvalidArgumentError for a page that cannot be."""
     wrong = _Violations()
-    states = ", ".join(Status)
-    wrong.require(
-        listing.status in ("", *Status),
-        "status",
-        lambda: f"must be one of {states}, not {_shown(listing.status)}",
-    )
-    wrong.require(
-        listing.priority in (-1, 0, 1), "priority", f"must be -1 (any), 0 or 1, not {listing.priority}"
-    )
+    if listing.status not in ("", *Status):
+        wrong.add("status", f"must be one of {', '.join(Status)}, not {_shown(listing.status)}")
+    if listing.priority not in (-1, 0, 1):
+        wrong.add("priority", f"must be -1 (any), 0 or 1, not {listing.priority}")
     if listing.task_type:
         _check_task_type(wrong, listing.task_type)
-    wrong.require(listing.page >= 0, "page", f"must be 1 or more, not {listing.page}")
+    if listing.page < 0:
+        wrong.add("page", f"must be 1 or more, not {listing.page}")
     wrong.within(listing.page_size, 0, MAX_PAGE_SIZE, "page_size")
     wrong.raise_if_any()
 
@@ -195,42 +193,38 @@ def check_wait(timeout_ms: int) -> int:
 def check_actor(requested_by: str) -> None:
     """Raises InvalidArgumentError for a name of a person or service that cannot be kept."""
     wrong = _Violations()
-    wrong.require(
-        len(requested_by) <= ACTOR_LENGTH and requested_by.isprintable(),
-        "requested_by",
-        f"must be printable and at most {ACTOR_LENGTH} characters",
-    )
+    if len(requested_by) > ACTOR_LENGTH or not requested_by.isprintable():
+        wrong.add("requested_by", f"must be printable and at most {ACTOR_LENGTH} characters")
     wrong.raise_if_any()
 
 
 def _check_task_type(wrong: _Violations, task_type: str) -> None:
-    wrong.require(bool(task_type), "task_type", "is required")
+    if not task_type:
+        wrong.add("task_type", "is required")
     _check_name(wrong, "task_type", task_type, TASK_TYPE_LENGTH)
 
 
 def _check_name(wrong: _Violations, field_name: str, name: str, longest: int) -> None:
     if len(name) > longest:
-        wrong.require(False, field_name, f"must be at most {longest} characters, not {len(name)}")
-    else:
-        plain = name.isprintable() and not any(char.isspace() for char in name)
-        wrong.require(plain, field_name, "must not hold spaces or control characters")
+        wrong.add(field_name, f"must be at most {longest} characters, not {len(name)}")
+    # Of all white space only this one counts as printable.
+    elif not name.isprintable() or " " in name:
+        wrong.add(field_name, "must not hold spaces or control characters")
 
 
 def _check_payload(wrong: _Violations, payload: Mapping[str, str]) -> None:
     if len(payload) > MAX_PAYLOAD_KEYS:
-        wrong.require(False, "payload", f"must have at most {MAX_PAYLOAD_KEYS} keys, not {len(payload)}")
+        wrong.add("payload", f"must have at most {MAX_PAYLOAD_KEYS} keys, not {len(payload)}")
         return
-    size = sum(len(key.encode()) + len(value.encode()) for key, value in payload.items())
-    wrong.require(
-        size <= MAX_PAYLOAD_BYTES, "payload", f"must be at most {MAX_PAYLOAD_BYTES} bytes, not {size}"
-    )
-    wrong.require("" not in payload, "payload", "a key must not be empty")
-    for key in payload:
-        wrong.require(
-            len(key) <= MAX_PAYLOAD_KEY_LENGTH,
-            "payload",
-            lambda key=key: f"the key {_shown(key)} is longer than {MAX_PAYLOAD_KEY_LENGTH} characters",  # type: ignore[misc]
-        )
+    size = 0
+    for key, value in payload.items():
+        size += len(key.encode()) + len(value.encode())
+        if not key:
+            wrong.add("payload", "a key must not be empty")
+        if len(key) > MAX_PAYLOAD_KEY_LENGTH:
+            wrong.add("payload", f"the key {_shown(key)} is longer than {MAX_PAYLOAD_KEY_LENGTH} characters")
+    if size > MAX_PAYLOAD_BYTES:
+        wrong.add("payload", f"must be at most {MAX_PAYLOAD_BYTES} bytes, not {size}")
 
 
 def _shown(text: str) -> str:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy.engine import Connection
 
 from atm.errors import ExhaustedError, UnavailableError
+from atm.gathering import Gathering
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +26,9 @@ Given = TypeVar("Given", contravariant=True)
 #: Items of one transaction. More would make those wait that come first, for
 #: little: at 200 rows a commit the database is near its best.
 MOST = 200
-#: How long a commit waits for those who took part in the last one: about what
-#: it takes itself. A fuller commit is worth it to a busy process.
+#: How long a commit waits for those who took part in the last one, at most. A
+#: fuller commit is worth it to a busy process.
 GATHER_SECONDS = 0.002
-_LOOK_SECONDS = 0.0005
 #: Items that may wait. At a few thousand a second this is seconds of work:
 #: a caller had better come back later.
 CAPACITY = 10_000
@@ -157,9 +155,8 @@ class GroupCommit(Generic[Item, Result]):
         self._deliver = deliver
         self._insist = insist
         self._capacity = capacity
-        self._queue: SimpleQueue[tuple[Item, Answer[Result]] | None] = SimpleQueue()
+        self._waiting: Gathering[tuple[Item, Answer[Result]]] = Gathering(MOST)
         self._leaving = threading.Event()
-        self._expected = 1
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -169,7 +166,7 @@ class GroupCommit(Generic[Item, Result]):
     def close(self) -> None:
         """Commits what was submitted, without waiting for an SQL that is away, and ends the thread."""
         self._leaving.set()
-        self._queue.put(None)
+        self._waiting.close()
         if self._thread.is_alive():
             self._thread.join()
 
@@ -180,13 +177,13 @@ class GroupCommit(Generic[Item, Result]):
         """
         if self._leaving.is_set():
             raise UnavailableError("this process stops", reason="STOPPING", retry_after=BUSY_SECONDS)
-        if self._queue.qsize() >= self._capacity:
+        if len(self._waiting) >= self._capacity:
             raise ExhaustedError(
                 "more is waiting to be stored than can be stored in time: come back later",
                 reason="TOO_BUSY",
                 retry_after=BUSY_SECONDS,
             )
-        self._queue.put((item, answer))
+        self._waiting.put((item, answer))
 
     def call(self, item: Item) -> Result:
         """The committed result, for a thread that waits for it. Raises what `work` raises."""
@@ -199,9 +196,9 @@ class GroupCommit(Generic[Item, Result]):
         return reply
 
     def _run(self) -> None:
-        ending = False
-        while not ending:
-            batch, ending = self._next_batch()
+        while taken := self._waiting.take(GATHER_SECONDS):
+            # The caller of some may have gone: nobody was promised anything.
+            batch = [(item, answer) for item, answer in taken if not answer.done()]
             if not batch:
                 continue
             try:
@@ -212,31 +209,6 @@ class GroupCommit(Generic[Item, Result]):
                 results = [defect] * len(batch)
             answers = [answer for _, answer in batch]
             self._deliver(lambda answers=answers, results=results: _settle(answers, results))  # type: ignore[misc]
-
-    def _next_batch(self) -> tuple[list[tuple[Item, Answer[Result]]], bool]:
-        """Waits for one item, and takes what else is there; True when it is the last batch.
-
-        The callers of the last commit are likely to come again: those are
-        waited for a little. A caller that was alone is not.
-        """
-        entry = self._queue.get()
-        until = time.monotonic() + GATHER_SECONDS
-        while self._queue.qsize() + 1 < self._expected and time.monotonic() < until:
-            # Asleep, not woken by each of them.
-            time.sleep(_LOOK_SECONDS)
-        batch: list[tuple[Item, Answer[Result]]] = []
-        while entry is not None:
-            # The caller of some may have gone: nobody was promised anything.
-            if not entry[1].done():
-                batch.append(entry)
-            if len(batch) == MOST:
-                break
-            try:
-                entry = self._queue.get_nowait()
-            except Empty:
-                break
-        self._expected = max(len(batch), self._expected * 3 // 4)
-        return batch, entry is None
 
     def _commit(self, items: Sequence[Item]) -> list[Result | Exception]:
         while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ def _task(row: Mapping[Any, Any] | RowMapping) -> Task:
 
 
 _COLUMNS = tuple(column.name for column in TASK.c)
+_BIRTH = itemgetter(_COLUMNS.index("task_id"), _COLUMNS.index("created_at"))
 
 
 def insert_tasks(connection: Connection, new: Sequence[Task]) -> None:
@@ -33,8 +35,8 @@ def insert_tasks(connection: Connection, new: Sequence[Task]) -> None:
     logs.add(
         connection,
         [
-            NewRow(task.task_id, LogType.STATE_CHANGE, "task created", task.created_at, "", Status.PENDING)
-            for task in new
+            NewRow(task_id, LogType.STATE_CHANGE, "task created", created_at, "", Status.PENDING)
+            for task_id, created_at in map(_BIRTH, rows)
         ],
     )
 
@@ -45,7 +47,7 @@ def get(connection: Connection, task_id: str) -> Task | None:
 
 
 def get_all(
-    connection: Connection, task_ids: Sequence[str], columns: Sequence[str] = _COLUMNS
+    connection: Connection, task_ids: Sequence[str], columns: tuple[str, ...] = _COLUMNS
 ) -> dict[str, Task]:
     """Those of these tasks that there are, with these columns."""
     rows = bulk.select_all(connection, TASK, columns, "task_id", task_ids)
@@ -241,8 +243,7 @@ def states(connection: Connection, task_ids: Sequence[str]) -> dict[str, State]:
     return {row[0]: State(*row[1:]) for row in rows}
 
 
-@dataclass(frozen=True)
-class Dispatch:
+class Dispatch(NamedTuple):
     """What a message says of a task: which, which attempt is next, how urgent."""
 
     task_id: str
