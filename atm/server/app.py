@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
+import uvloop
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_reflection.v1alpha.reflection_pb2_grpc import add_ServerReflectionServicer_to_server
@@ -83,7 +84,8 @@ def run(settings: Settings) -> int:
         if settings.processes > 1:
             _serve_in_processes(settings)
         else:
-            asyncio.run(_serve(settings, database, broker))
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(_serve(settings, database, broker))
     finally:
         broker.close()
         database.close()

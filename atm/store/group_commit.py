@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -26,9 +27,10 @@ Given = TypeVar("Given", contravariant=True)
 #: Items of one transaction. More would make those wait that come first, for
 #: little: at 200 rows a commit the database is near its best.
 MOST = 200
-#: How long a commit waits for those who took part in the last one, at most. A
-#: fuller commit is worth it to a busy process.
-GATHER_SECONDS = 0.002
+#: A commit waits for those who took part in the last one for as long as that
+#: one took, within these bounds. A process that is busy takes longer for a
+#: commit, and fuller ones leave it more time for everything else.
+GATHER_SECONDS = (0.001, 0.02)
 #: Items that may wait. At a few thousand a second this is seconds of work:
 #: a caller had better come back later.
 CAPACITY = 10_000
@@ -196,7 +198,10 @@ class GroupCommit(Generic[Item, Result]):
         return reply
 
     def _run(self) -> None:
-        while taken := self._waiting.take(GATHER_SECONDS):
+        shortest, longest = GATHER_SECONDS
+        took = shortest
+        while taken := self._waiting.take(min(took, longest)):
+            began = time.monotonic()
             # The caller of some may have gone: nobody was promised anything.
             batch = [(item, answer) for item, answer in taken if not answer.done()]
             if not batch:
@@ -209,6 +214,7 @@ class GroupCommit(Generic[Item, Result]):
                 results = [defect] * len(batch)
             answers = [answer for _, answer in batch]
             self._deliver(lambda answers=answers, results=results: _settle(answers, results))  # type: ignore[misc]
+            took = max(shortest, time.monotonic() - began)
 
     def _commit(self, items: Sequence[Item]) -> list[Result | Exception]:
         while True:
