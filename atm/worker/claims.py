@@ -27,6 +27,7 @@ Commits = GroupCommit[Claim | End, Answer]
 class Claims:
     """Asks for attempts, and says to which thread each belongs.
 
+    `starts` commits the claims, `ends` what is handed back.
     `acknowledge` is called with the messages of those that were handed back.
     A claim that is older than `too_old` seconds is not begun with: the process
     was frozen, and others may have given it up.
@@ -34,13 +35,15 @@ class Claims:
 
     def __init__(
         self,
-        commits: Commits,
+        starts: Commits,
+        ends: Commits,
         unbegun: Unbegun,
         acknowledge: Callable[[TaskMessage], None],
         *,
         too_old: float,
     ) -> None:
-        self._commits = commits
+        self._starts = starts
+        self._ends = ends
         self._unbegun = unbegun
         self._acknowledge = acknowledge
         self._too_old = timedelta(seconds=too_old)
@@ -52,7 +55,7 @@ class Claims:
             if message.cancelled or not self._unbegun.add(*message.attempt):
                 continue
             try:
-                message.claim = self._commits.ask(Claim(*message.attempt))
+                message.claim = self._starts.ask(Claim(*message.attempt))
             except AtmError:
                 # Its thread will ask again.
                 self._unbegun.remove(*message.attempt)
@@ -68,7 +71,7 @@ class Claims:
             if not self._unbegun.remove(task_id, attempt):
                 return None
         try:
-            task = self._commits.call(Claim(task_id, attempt)) if claim is None else claim.result()
+            task = self._starts.call(Claim(task_id, attempt)) if claim is None else claim.result()
         except UnavailableError:
             task = None  # the worker leaves: SQL is not waited for any more
         assert not isinstance(task, Status), "a claim is answered with a task"
@@ -105,7 +108,7 @@ class Claims:
         return given
 
     def _end(self, task_id: str, attempt: int, why: str, settled: Reply[Answer]) -> None:
-        self._commits.submit(End(task_id, attempt, HandedBack(why)), settled)
+        self._ends.submit(End(task_id, attempt, HandedBack(why)), settled)
 
     def _handed_back(self, message: TaskMessage, settled: Reply[Answer]) -> None:
         # What could not be committed is ended when the process ends.

@@ -38,13 +38,13 @@ class Execution:
 
     def __init__(
         self,
-        commits: Commits,
+        ends: Commits,
         claims: Claims,
         registry: Registry,
         running: RunningAttempts,
         executors: dict[str, Executor],
     ) -> None:
-        self._commits = commits
+        self._ends = ends
         self._claims = claims
         self._registry = registry
         self._running = running
@@ -83,7 +83,7 @@ class Execution:
             report = attempt.journal.take()
             # From running to ending in one step: SQL will say for a while that it runs here.
             self._running.end(attempt, settled)
-            self._commits.submit(End(attempt.task.task_id, attempt.task.attempt, outcome, report), settled)
+            self._ends.submit(End(attempt.task.task_id, attempt.task.attempt, outcome, report), settled)
 
     def _ended(self, attempt: RunningAttempt, outcome: Outcome, settled: Reply[Answer]) -> None:
         task, error = attempt.task, settled.exception()

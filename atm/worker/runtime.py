@@ -53,8 +53,8 @@ AHEAD_DRAIN_SECONDS = 0.2
 #: ... and is gone after this long, whatever it is doing.
 ORPHAN_EXIT_SECONDS = 6.0
 _ORPHAN_LOOK_SECONDS = 0.5
-#: One each for commits, consumers, watcher, reporter, and what is handed back at the end.
-_CONNECTIONS = 5
+#: One each for starts, ends, consumers, watcher, reporter, and what is handed back at the end.
+_CONNECTIONS = 6
 
 
 class WorkerRuntime:
@@ -89,21 +89,17 @@ class WorkerRuntime:
         for spec in self._registry.specs():
             types.announce(self._database, spec.task_type, spec.defaults())
         self.attempts = Attempts(self._database, self.worker_id)
-        self._commits: Commits = GroupCommit(
-            self._database.write,
-            self.attempts.settle,
-            name="atm-commit",
-            alone=lambda change, error: self.attempts.finish_all([unstorable(change, error)])[0],
-            insist=True,
-        )
+        # Two: while one waits for the database, the other's statements are made.
+        self._starts, self._ends = self._commits("atm-start"), self._commits("atm-end")
         claims = Claims(
-            self._commits,
+            self._starts,
+            self._ends,
             self._unbegun,
             broker.acknowledge_later,
             # Not heard of for the lease, a worker is given up on.
             too_old=self.settings.worker_lease_seconds / 2,
         )
-        self.execution = Execution(self._commits, claims, self._registry, self.running, self._executors)
+        self.execution = Execution(self._ends, claims, self._registry, self.running, self._executors)
         flags = CancelFlags(broker.client, broker.namespace)
         self._watcher = Watcher(self.running, flags, self.attempts)
         self._reporter = Reporter(
@@ -117,13 +113,23 @@ class WorkerRuntime:
         self._reporter.start()
         self._watcher.start()
         threading.Thread(target=self._look_for_parent, name="atm-parent", daemon=True).start()
-        self._commits.start()
+        self._starts.start()
+        self._ends.start()
         broker.acknowledger.start()
         broker.dispenser.claim = claims.ask
         broker.dispenser.hand_back = claims.hand_back
         broker.dispenser.capacity = threads
         settle()
         logger.info("worker %s takes tasks, %d at a time", self.worker_id, threads)
+
+    def _commits(self, name: str) -> Commits:
+        return GroupCommit(
+            self._database.write,
+            self.attempts.settle,
+            name=name,
+            alone=lambda change, error: self.attempts.finish_all([unstorable(change, error)])[0],
+            insist=True,
+        )
 
     def drain(self, broker: TaskBroker) -> None:
         """Takes no more tasks. What runs may go on for the drain time, and is handed back then."""
@@ -138,7 +144,9 @@ class WorkerRuntime:
     def stop(self, broker: TaskBroker) -> None:
         """Nothing runs any more: commits what is left, leaves the registry and closes everything."""
         self._stopped.set()
-        self._commits.close()
+        # In this order: what was claimed last is still ended.
+        self._starts.close()
+        self._ends.close()
         self._leave()
         broker.acknowledger.close()
         self._watcher.stop()
