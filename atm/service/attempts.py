@@ -191,7 +191,7 @@ class Attempts:
                     later.append((place, change))
                 else:
                     turn[change.task_id] = (place, change)
-            self._settle_turn(connection, list(turn.values()), answers)
+            self._settle_turn(connection, list(turn.values()), answers, last=not later)
             left = later
         return answers
 
@@ -200,6 +200,8 @@ class Attempts:
         connection: Connection,
         turn: Sequence[tuple[int, Claim | End]],
         answers: list[Answer],
+        *,
+        last: bool,
     ) -> None:
         at = now()
         # Among several, what is almost certain is not read first: that a success
@@ -238,8 +240,9 @@ class Attempts:
                 answers[place] = moves[-1].to_status
             else:
                 refusals.append(self._refusal(end, at))
-        tasks.move_all(connection, moves, at)
-        logs.add(connection, refusals)
+        # What was not read first may turn out not to be so.
+        certain = last and len(claims) + len(ends) == len(turn)
+        tasks.move_all(connection, moves, at, refusals, locked=certain)
 
     def _end(self, task: Task, end: End, at: datetime) -> Move:
         move = decide(task, end.outcome, at, self.worker_id)

@@ -164,7 +164,7 @@ class Creation:
             "task_type": new.task_type,
             "status": Status.PENDING,
             "priority": new.priority,
-            "payload": new.payload,
+            "payload": dict(new.payload),
             "max_retry": _chosen(new.max_retry, policy["max_retry"]),
             "timeout_ms": _chosen(new.timeout_ms, policy["default_timeout_ms"]),
             "retry_strategy": new.retry_strategy or policy["retry_strategy"],

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Table
 from sqlalchemy.engine import Connection, CursorResult, Dialect
+from sqlalchemy.exc import DBAPIError
 
 from atm.models import UtcDateTime
 
@@ -54,7 +55,7 @@ def _binds(connection: Connection) -> bool:
     return connection.dialect.name == "sqlite"
 
 
-class _Statement:
+class Statement:
     """A statement that grows: `put` says what stands in it for a value.
 
     PyMySQL would be given each value with a place of its own, and look each up,
@@ -63,43 +64,75 @@ class _Statement:
     """
 
     def __init__(self, connection: Connection, table: Table) -> None:
-        self._connection = connection
         self._writers = _writers(table, connection.dialect)
-        self._bound: list[Any] = []
+        self.text = ""
+        self.bound: list[Any] = []
         # The driver knows how to quote for this connection.
         escape = None if _binds(connection) else connection.connection.dbapi_connection.escape  # type: ignore[union-attr]
         self._write: Callable[[Any], str] = escape or self._bind
 
     def _bind(self, value: Any) -> str:
-        self._bound.append(value)
+        self.bound.append(value)
         return "?"
+
+    def written(self, column: str, values: Iterable[Any]) -> Iterable[Any]:
+        """These values of a column as the driver takes them."""
+        write = self._writers[column]
+        return values if write is None else map(write, values)
 
     def put(self, column: str, values: Iterable[Any]) -> list[str]:
         """What stands for these values of a column: to be used in this order, and once."""
-        write = self._writers[column]
-        return list(map(self._write, values if write is None else map(write, values)))
-
-    def run(self, text: str) -> CursorResult[Any]:
-        """Runs it."""
-        bound = tuple(self._bound) or None
-        return self._connection.exec_driver_sql(text, bound, {"no_parameters": bound is None})
+        return list(map(self._write, self.written(column, values)))
 
 
-def insert_all(connection: Connection, table: Table, columns: tuple[str, ...], rows: Sequence[Any]) -> None:
-    """Adds rows, each a sequence of values in the order of the columns."""
-    if not rows:
-        return
-    into = f"INSERT INTO {table.name} ({_names(connection.dialect, columns)}) VALUES "
-    by_column = list(zip(columns, zip(*rows, strict=True), strict=True))
+def _execute(connection: Connection, statement: Statement) -> CursorResult[Any]:
+    bound: Any = statement.bound or None
+    if bound and not isinstance(bound[0], tuple):
+        bound = tuple(bound)
+    return connection.exec_driver_sql(statement.text, bound, {"no_parameters": bound is None})
+
+
+def run(connection: Connection, statements: Sequence[Statement], *, last: bool = False) -> list[int]:
+    """Runs statements that give no rows; how many rows each has changed.
+
+    MySQL gets them in one packet: a thread that waits for an answer waits for
+    Python's lock, too, before it goes on. `last`: nothing follows in this
+    transaction, so that the packet also commits.
+    """
     if _binds(connection):
-        writers = _writers(table, connection.dialect)
-        written = (
-            values if (write := writers[name]) is None else map(write, values) for name, values in by_column
+        return [_execute(connection, statement).rowcount for statement in statements]
+    text = "; ".join([*(statement.text for statement in statements), *["COMMIT"] * last])
+    driver: Any = connection.connection.dbapi_connection
+    try:
+        with driver.cursor() as cursor:
+            cursor.execute(text)
+            counts = [cursor.rowcount]
+            # The first one that fails ends the packet, and with it the commit.
+            while cursor.nextset():
+                counts.append(cursor.rowcount)
+    except driver.Error as error:
+        dialect = connection.dialect
+        if dialect.is_disconnect(error, driver, None):
+            connection.invalidate(error)
+        raise DBAPIError.instance(text, None, error, driver.Error, dialect=dialect) from error
+    driver.committed = last
+    return counts[: len(statements)]
+
+
+def insertion(
+    connection: Connection, table: Table, columns: tuple[str, ...], rows: Sequence[Any]
+) -> Statement:
+    """Adds rows, at least one, each a sequence of values in the order of the columns."""
+    statement = Statement(connection, table)
+    into = f"INSERT INTO {table.name} ({_names(connection.dialect, columns)}) VALUES "
+    by_column = zip(columns, zip(*rows, strict=True), strict=True)
+    if _binds(connection):
+        # Once for each row, with its values.
+        statement.text = f"{into}({', '.join('?' * len(columns))})"
+        statement.bound = list(
+            zip(*(statement.written(name, values) for name, values in by_column), strict=True)
         )
-        marks = ", ".join("?" * len(columns))
-        connection.exec_driver_sql(f"{into}({marks})", list(zip(*written, strict=True)))
-        return
-    statement = _Statement(connection, table)
+        return statement
     texts = []
     for name, values in by_column:
         # Most columns of new rows are the same in all: such a value is written once.
@@ -107,27 +140,24 @@ def insert_all(connection: Connection, table: Table, columns: tuple[str, ...], r
             texts.append(statement.put(name, values[:1]) * len(values))
         else:
             texts.append(statement.put(name, values))
-    statement.run(into + ", ".join([f"({', '.join(row)})" for row in zip(*texts, strict=True)]))
+    statement.text = into + ", ".join([f"({', '.join(row)})" for row in zip(*texts, strict=True)])
+    return statement
 
 
 def select_all(
-    connection: Connection,
-    table: Table,
-    columns: tuple[str, ...],
-    key: str,
-    ids: Sequence[str],
-    lock: bool = False,
+    connection: Connection, table: Table, columns: tuple[str, ...], ids: Sequence[str], lock: bool = False
 ) -> list[dict[str, Any]]:
-    """Those of the rows that there are. With `lock` nobody else changes them until the commit."""
+    """Those of the rows with these ids that there are. With `lock` nobody else changes them until the commit."""
     if not ids:
         return []
-    statement = _Statement(connection, table)
+    statement = Statement(connection, table)
     # SQLite locks the whole database when the transaction begins.
     locking = " FOR UPDATE" if lock and not _binds(connection) else ""
-    wanted = ", ".join(statement.put(key, dict.fromkeys(ids)))
-    found = statement.run(
-        f"SELECT {_names(connection.dialect, columns)} FROM {table.name} WHERE {key} IN ({wanted}){locking}"
-    ).all()
+    statement.text = (
+        f"SELECT {_names(connection.dialect, columns)} FROM {table.name}{_by_key(connection)} "
+        f"WHERE {_among(statement, table, dict.fromkeys(ids))}{locking}"
+    )
+    found = _execute(connection, statement).all()
     readers = [(name, _readers(table, connection.dialect)[name]) for name in columns]
     return [
         {
@@ -138,19 +168,19 @@ def select_all(
     ]
 
 
-def update_all(
+def change(
     connection: Connection,
     table: Table,
-    key: str,
     ids: Sequence[str],
     values: Mapping[str, Sequence[Any]],
     where: Mapping[str, Any],
-) -> int:
-    """Sets columns of the rows with these ids that also are as `where` says; how many there were.
+) -> Statement:
+    """Sets columns of the rows with these ids that also are as `where` says.
 
     `values` has for each column a value for each id.
     """
-    statement = _Statement(connection, table)
+    statement = Statement(connection, table)
+    (key,) = table.primary_key.columns.keys()
 
     def equal(name: str, value: Any) -> str:
         return f"{_names(connection.dialect, (name,))} = {statement.put(name, (value,))[0]}"
@@ -165,8 +195,17 @@ def update_all(
                 for id_, value in zip(ids, wanted, strict=True)
             ]
             parts.append(f"{_names(connection.dialect, (name,))} = CASE {key} {' '.join(whens)} END")
-    listed = ", ".join(statement.put(key, ids))
+    among = _among(statement, table, ids)
     held = "".join(f" AND {equal(name, value)}" for name, value in where.items())
-    return statement.run(
-        f"UPDATE {table.name} SET {', '.join(parts)} WHERE {key} IN ({listed}){held}"
-    ).rowcount
+    statement.text = f"UPDATE {table.name}{_by_key(connection)} SET {', '.join(parts)} WHERE {among}{held}"
+    return statement
+
+
+def _among(statement: Statement, table: Table, ids: Iterable[str]) -> str:
+    (key,) = table.primary_key.columns.keys()
+    return f"{key} IN ({', '.join(statement.put(key, ids))})"
+
+
+def _by_key(connection: Connection) -> str:
+    # Where a condition names another indexed column, too, MySQL weighs both for each id.
+    return "" if _binds(connection) else " FORCE INDEX (PRIMARY)"

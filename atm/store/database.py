@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import pymysql
 import stamina
+from pymysql.constants import CLIENT
 from sqlalchemy import create_engine, event, exc
 from sqlalchemy.engine import URL, Connection, Engine
 
@@ -131,9 +133,30 @@ def _engine(url: URL, pool_size: int) -> Engine:
         isolation_level="READ COMMITTED",
         connect_args=connect_args,
     )
+    event.listen(engine, "do_connect", _connect_mysql)
     event.listen(engine, "checkin", _note_use)
     event.listen(engine, "checkout", _ping_if_idle)
     return engine
+
+
+class _Connection(pymysql.connections.Connection):  # type: ignore[type-arg]
+    """Takes several statements in one packet (`bulk.run`), and knows when such a packet has committed."""
+
+    committed = False
+
+    def query(self, sql: Any, unbuffered: bool = False) -> int:
+        self.committed = False
+        return super().query(sql, unbuffered)
+
+    def commit(self) -> None:
+        if not self.committed:
+            super().commit()
+        self.committed = False
+
+
+def _connect_mysql(_dialect: Any, _record: Any, arguments: Any, options: dict[str, Any]) -> _Connection:
+    flags = options.pop("client_flag", 0) | CLIENT.FOUND_ROWS | CLIENT.MULTI_STATEMENTS
+    return _Connection(*arguments, client_flag=flags, **options)
 
 
 def _note_use(_connection: Any, record: Any) -> None:

@@ -28,9 +28,9 @@ Given = TypeVar("Given", contravariant=True)
 #: little: at 200 rows a commit the database is near its best.
 MOST = 200
 #: A commit waits for those who took part in the last one for as long as that
-#: one took, within these bounds. A process that is busy takes longer for a
-#: commit, and fuller ones leave it more time for everything else.
-GATHER_SECONDS = (0.001, 0.02)
+#: one took, up to this. A process that is busy takes longer for a commit, and
+#: fuller ones leave it more time for everything else.
+GATHER_SECONDS = 0.02
 #: Items that may wait. At a few thousand a second this is seconds of work:
 #: a caller had better come back later.
 CAPACITY = 10_000
@@ -135,7 +135,8 @@ class GroupCommit(Generic[Item, Result]):
     results of a commit before any caller is. `deliver` is given one call that
     answers all callers of a commit (`at_once`, or a loop's
     call_soon_threadsafe). With `insist`, SQL that is out of reach is waited
-    for, until `close`; otherwise the answer is an UnavailableError.
+    for, until `close`; otherwise the answer is an UnavailableError. `gather` is
+    the longest that a commit waits for more, in seconds.
     """
 
     def __init__(
@@ -149,6 +150,7 @@ class GroupCommit(Generic[Item, Result]):
         deliver: Callable[[Callable[[], None]], Any] = at_once,
         insist: bool = False,
         capacity: int = CAPACITY,
+        gather: float = GATHER_SECONDS,
     ) -> None:
         self._transact = transact
         self._work = work
@@ -157,6 +159,7 @@ class GroupCommit(Generic[Item, Result]):
         self._deliver = deliver
         self._insist = insist
         self._capacity = capacity
+        self._gather = gather
         self._waiting: Gathering[tuple[Item, Answer[Result]]] = Gathering(MOST)
         self._leaving = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -172,11 +175,30 @@ class GroupCommit(Generic[Item, Result]):
         if self._thread.is_alive():
             self._thread.join()
 
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
     def submit(self, item: Item, answer: Answer[Result]) -> None:
         """The answer gets the result once it is committed.
 
         Raises ExhaustedError when too many wait, and UnavailableError after `close`.
         """
+        self._check()
+        self._waiting.put((item, answer))
+
+    def call(self, item: Item) -> Result:
+        """The committed result, for a thread that waits for it. Raises what `work` raises."""
+        return self.ask([item])[0].result()
+
+    def ask(self, items: Sequence[Item]) -> list[Reply[Result]]:
+        """The same for a thread that waits later: a reply for each, in one commit if they fit; see `submit`."""
+        self._check()
+        replies: list[Reply[Result]] = [Reply() for _ in items]
+        self._waiting.extend(zip(items, replies, strict=True))
+        return replies
+
+    def _check(self) -> None:
         if self._leaving.is_set():
             raise UnavailableError("this process stops", reason="STOPPING", retry_after=BUSY_SECONDS)
         if len(self._waiting) >= self._capacity:
@@ -185,22 +207,10 @@ class GroupCommit(Generic[Item, Result]):
                 reason="TOO_BUSY",
                 retry_after=BUSY_SECONDS,
             )
-        self._waiting.put((item, answer))
-
-    def call(self, item: Item) -> Result:
-        """The committed result, for a thread that waits for it. Raises what `work` raises."""
-        return self.ask(item).result()
-
-    def ask(self, item: Item) -> Reply[Result]:
-        """The same for a thread that waits later; see `submit`."""
-        reply: Reply[Result] = Reply()
-        self.submit(item, reply)
-        return reply
 
     def _run(self) -> None:
-        shortest, longest = GATHER_SECONDS
-        took = shortest
-        while taken := self._waiting.take(min(took, longest)):
+        took = 0.0
+        while taken := self._waiting.take(min(took, self._gather)):
             began = time.monotonic()
             # The caller of some may have gone: nobody was promised anything.
             batch = [(item, answer) for item, answer in taken if not answer.done()]
@@ -214,7 +224,7 @@ class GroupCommit(Generic[Item, Result]):
                 results = [defect] * len(batch)
             answers = [answer for _, answer in batch]
             self._deliver(lambda answers=answers, results=results: _settle(answers, results))  # type: ignore[misc]
-            took = max(shortest, time.monotonic() - began)
+            took = time.monotonic() - began
 
     def _commit(self, items: Sequence[Item]) -> list[Result | Exception]:
         while True:

@@ -39,8 +39,13 @@ class NewRow(NamedTuple):
 
 def add(connection: Connection, rows: Sequence[NewRow]) -> None:
     """Adds rows, in this order."""
+    bulk.run(connection, addition(connection, rows))
+
+
+def addition(connection: Connection, rows: Sequence[NewRow]) -> list[bulk.Statement]:
+    """What adds rows, in this order: a statement, or none."""
     kept = [(*row[:2], clip(storable(row.message)), *row[3:]) for row in rows]
-    bulk.insert_all(connection, LOG, NewRow._fields, kept)
+    return [bulk.insertion(connection, LOG, NewRow._fields, kept)] if kept else []
 
 
 def of_task(connection: Connection, task_id: str) -> Sequence[TaskLog]:

@@ -29,16 +29,14 @@ _BIRTH = itemgetter(_COLUMNS.index("task_id"), _COLUMNS.index("created_at"))
 
 
 def insert_tasks(connection: Connection, new: Sequence[Task]) -> None:
-    """Adds PENDING tasks, and the first row of the history of each."""
+    """Adds PENDING tasks, and the first row of the history of each, and commits."""
     rows = [list(map(task.__dict__.__getitem__, _COLUMNS)) for task in new]
-    bulk.insert_all(connection, TASK, _COLUMNS, rows)
-    logs.add(
-        connection,
-        [
-            NewRow(task_id, LogType.STATE_CHANGE, "task created", created_at, "", Status.PENDING)
-            for task_id, created_at in map(_BIRTH, rows)
-        ],
-    )
+    born = [
+        NewRow(task_id, LogType.STATE_CHANGE, "task created", created_at, "", Status.PENDING)
+        for task_id, created_at in map(_BIRTH, rows)
+    ]
+    statements = [bulk.insertion(connection, TASK, _COLUMNS, rows), *logs.addition(connection, born)]
+    bulk.run(connection, statements, last=True)
 
 
 def get(connection: Connection, task_id: str) -> Task | None:
@@ -50,7 +48,7 @@ def get_all(
     connection: Connection, task_ids: Sequence[str], columns: tuple[str, ...] = _COLUMNS
 ) -> dict[str, Task]:
     """Those of these tasks that there are, with these columns."""
-    rows = bulk.select_all(connection, TASK, columns, "task_id", task_ids)
+    rows = bulk.select_all(connection, TASK, columns, task_ids)
     return {row["task_id"]: _task(row) for row in rows}
 
 
@@ -69,13 +67,13 @@ END_COLUMNS = (
 
 def lock_to_start(connection: Connection, task_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     """START_COLUMNS of those of these tasks that there are; nobody changes them until the commit."""
-    rows = bulk.select_all(connection, TASK, START_COLUMNS, "task_id", task_ids, lock=True)
+    rows = bulk.select_all(connection, TASK, START_COLUMNS, task_ids, lock=True)
     return {row["task_id"]: row for row in rows}
 
 
 def lock_to_end(connection: Connection, task_ids: Sequence[str]) -> dict[str, Task]:
     """The same with END_COLUMNS."""
-    rows = bulk.select_all(connection, TASK, END_COLUMNS, "task_id", task_ids, lock=True)
+    rows = bulk.select_all(connection, TASK, END_COLUMNS, task_ids, lock=True)
     return {row["task_id"]: _task(row) for row in rows}
 
 
@@ -171,11 +169,20 @@ def move(connection: Connection, change: Move, now: datetime) -> bool:
     return True
 
 
-def move_all(connection: Connection, changes: Sequence[Move], now: datetime) -> None:
-    """Makes all changes, of different tasks, and adds their log rows, in as few statements as it can.
+def move_all(
+    connection: Connection,
+    changes: Sequence[Move],
+    now: datetime,
+    remarks: Sequence[NewRow] = (),
+    *,
+    locked: bool = False,
+) -> None:
+    """Makes all changes, of different tasks, adds their log rows and then `remarks`, in as few statements as it can.
 
     Raises LostRaceError when someone else was faster with one of them: then
-    the transaction must not be committed.
+    the transaction must not be committed. `locked`: nobody can have been, for
+    the rows were read and locked in this transaction, which ends here: it is
+    committed at once.
     """
     alike: dict[Any, list[Move]] = {}
     for change in changes:
@@ -183,19 +190,22 @@ def move_all(connection: Connection, changes: Sequence[Move], now: datetime) -> 
             raise ValueError(f"{change.from_status} never becomes {change.to_status}")
         kind = (change.from_status, change.attempt, change.to_status, *change.values)
         alike.setdefault(kind, []).append(change)
-    for group in alike.values():
-        _update(connection, group, now)
-    logs.add(connection, [row for change in changes for row in change.rows(now)])
+    groups = list(alike.values())
+    rows = [row for change in changes for row in change.rows(now)]
+    statements = [_change(connection, group, now) for group in groups]
+    statements += logs.addition(connection, [*rows, *remarks])
+    if statements:
+        counts = bulk.run(connection, statements, last=locked)
+        if counts[: len(groups)] != [len(group) for group in groups]:
+            raise LostRaceError
 
 
-def _update(connection: Connection, group: Sequence[Move], now: datetime) -> None:
-    """One UPDATE for changes between the same states that set the same columns."""
+def _change(connection: Connection, group: Sequence[Move], now: datetime) -> bulk.Statement:
+    """For changes between the same states that set the same columns."""
     wanted = [change.columns(now) for change in group]
     values = {name: [columns[name] for columns in wanted] for name in wanted[0]}
     held = {"status": group[0].from_status, "attempt": group[0].attempt}
-    ids = [change.task_id for change in group]
-    if bulk.update_all(connection, TASK, "task_id", ids, values, held) != len(group):
-        raise LostRaceError
+    return bulk.change(connection, TASK, [change.task_id for change in group], values, held)
 
 
 def touch_progress(connection: Connection, task_id: str, attempt: int, fraction: float, message: str) -> bool:

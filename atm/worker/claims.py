@@ -50,15 +50,17 @@ class Claims:
 
     def ask(self, messages: Sequence[TaskMessage]) -> None:
         """Has them claimed soon, all that were fetched together in one commit. Does not wait."""
-        for message in messages:
-            # What was cancelled while it waited is skipped, not claimed.
-            if message.cancelled or not self._unbegun.add(*message.attempt):
-                continue
-            try:
-                message.claim = self._starts.ask(Claim(*message.attempt))
-            except AtmError:
-                # Its thread will ask again.
+        # What was cancelled while it waited is skipped, not claimed.
+        wanted = [m for m in messages if not m.cancelled and self._unbegun.add(*m.attempt)]
+        try:
+            replies = self._starts.ask([Claim(*message.attempt) for message in wanted])
+        except AtmError:
+            # Their threads will ask again.
+            for message in wanted:
                 self._unbegun.remove(*message.attempt)
+            return
+        for message, reply in zip(wanted, replies, strict=True):
+            message.claim = reply
 
     def begin(self, task_id: str, attempt: int, claim: Reply[Answer] | None) -> ClaimedTask | None:
         """The task, for a thread that begins with it now.

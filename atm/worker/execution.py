@@ -22,6 +22,9 @@ from atm.worker.running import RunningAttempt, RunningAttempts
 
 logger = logging.getLogger(__name__)
 
+#: Ends that may wait to be committed: five commits' worth.
+MOST_ENDING = 1000
+
 
 class AttemptFailed(Exception):  # noqa: N818 - what Dramatiq's middleware sees of a failed attempt
     """An attempt failed or ran out of time; the retry middleware decides what follows."""
@@ -76,7 +79,10 @@ class Execution:
         self.finish(attempt, outcome)
 
     def finish(self, attempt: RunningAttempt, outcome: Outcome) -> None:
-        """Has it written how the attempt ended, and what it has said last. Does not wait for it."""
+        """Has it written how the attempt ended, and what it has said last.
+
+        Waits for that only where SQL is far behind: then no more is begun.
+        """
         settled: Reply[Answer] = Reply()
         settled.add_done_callback(lambda settled: self._ended(attempt, outcome, settled))
         with attempt.journal.writing:
@@ -84,6 +90,8 @@ class Execution:
             # From running to ending in one step: SQL will say for a while that it runs here.
             self._running.end(attempt, settled)
             self._ends.submit(End(attempt.task.task_id, attempt.task.attempt, outcome, report), settled)
+        if len(self._ends) > MOST_ENDING:
+            settled.wait()
 
     def _ended(self, attempt: RunningAttempt, outcome: Outcome, settled: Reply[Answer]) -> None:
         task, error = attempt.task, settled.exception()

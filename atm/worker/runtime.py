@@ -25,7 +25,7 @@ from atm.service.outcomes import HandedBack
 from atm.settings import Settings
 from atm.store import types
 from atm.store.database import Database
-from atm.store.group_commit import GroupCommit
+from atm.store.group_commit import GATHER_SECONDS, GroupCommit
 from atm.worker.claims import Claims, Commits
 from atm.worker.execution import Execution, unstorable
 from atm.worker.executors import Executor
@@ -90,7 +90,8 @@ class WorkerRuntime:
             types.announce(self._database, spec.task_type, spec.defaults())
         self.attempts = Attempts(self._database, self.worker_id)
         # Two: while one waits for the database, the other's statements are made.
-        self._starts, self._ends = self._commits("atm-start"), self._commits("atm-end")
+        self._starts = self._commits("atm-start", 0.0)  # what was fetched together comes together
+        self._ends = self._commits("atm-end", GATHER_SECONDS)
         claims = Claims(
             self._starts,
             self._ends,
@@ -122,13 +123,14 @@ class WorkerRuntime:
         settle()
         logger.info("worker %s takes tasks, %d at a time", self.worker_id, threads)
 
-    def _commits(self, name: str) -> Commits:
+    def _commits(self, name: str, gather: float) -> Commits:
         return GroupCommit(
             self._database.write,
             self.attempts.settle,
             name=name,
             alone=lambda change, error: self.attempts.finish_all([unstorable(change, error)])[0],
             insist=True,
+            gather=gather,
         )
 
     def drain(self, broker: TaskBroker) -> None:
