@@ -64,7 +64,7 @@ class TaskBroker(RedisBroker):
         )
         self._enqueue_script = self.client.register_script(_script("enqueue"))
         self._fetch_script = self.client.register_script(_script("fetch"))
-        self._acknowledge_script = self.client.register_script(_script("acknowledge"))
+        self._acknowledge_script = _script("acknowledge")
         self._give_back_script = self.client.register_script(_script("give_back"))
         self.dispenser = Dispenser(self.fetch, self.wait_for_message, self.put_back)
         self.acknowledger = Acknowledger(self.acknowledge)
@@ -144,7 +144,8 @@ class TaskBroker(RedisBroker):
                 if ids:
                     fetched = keys.fetched(self.namespace, self.broker_id, queue)
                     names = [fetched, keys.messages(self.namespace, queue)]
-                    self._acknowledge_script(keys=names, args=ids, client=pipeline)
+                    # Not by its hash: a pipeline would ask first, each time, whether that is known.
+                    pipeline.eval(self._acknowledge_script, len(names), *names, *ids)
             ended = [item.ended_task for item in done if item.ended_task]
             if ended:
                 announce(pipeline, self.namespace, ended)

@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 
 #: Between two tries to reach a Redis that is gone.
 RECONNECT_SECONDS = 0.5
-#: How often the consumer of delays, which gets nothing, looks whether it shall end.
-_DELAYS_SECONDS = 1.0
+#: How often a consumer that takes nothing looks whether it shall end.
+_IDLE_SECONDS = 1.0
 
 
 class TaskConsumer(Consumer):
@@ -36,15 +36,14 @@ class TaskConsumer(Consumer):
     def __init__(self, broker: TaskBroker, queue_name: str) -> None:
         self._broker = broker
         self._queue = queue_name
-        # Dramatiq adds a queue for delays to each; ATM's wait in SQL.
-        self._delays = queue_name.endswith(".DQ")
         self._down = False
-        if not self._delays:
-            broker.dispenser.add_queue(queue_name)
+        # One thread takes for all queues: two would only wake each other. Nor is
+        # there anything in the queues for delays that Dramatiq adds: ATM's wait in SQL.
+        self._takes = not queue_name.endswith(".DQ") and broker.dispenser.add_queue(queue_name)
 
     def __next__(self) -> MessageProxy | None:
-        if self._delays:
-            time.sleep(_DELAYS_SECONDS)
+        if not self._takes:
+            time.sleep(_IDLE_SECONDS)
             return None
         try:
             message = self._broker.dispenser.take()

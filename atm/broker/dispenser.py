@@ -25,9 +25,10 @@ from dramatiq.message import Message
 BLOCK_SECONDS = 3.0
 #: How much work a process may hold beyond what its threads do, in seconds.
 AHEAD_SECONDS = 0.04
-#: ... and in messages. Up to one for each thread of them are handed out already,
-#: so that a thread that is free need not wait for another one to bring the next.
+#: ... and in messages. Some of them for each thread are handed out already, so
+#: that a thread that is free need not wait for another one to bring the next.
 MOST_AHEAD = 128
+HANDED_AHEAD = 4
 #: What waits here for this long, because the tasks before it turned out to be
 #: long ones, is left to others.
 STALE_SECONDS = 0.25
@@ -92,7 +93,7 @@ class Dispenser:
         self.capacity = 1
         self.claim: Claim = lambda messages: None
         self.hand_back: HandBack = lambda messages, why: []
-        self._queues: set[str] = set()
+        self._queues: list[str] = []
         self._out: dict[int, TaskMessage] = {}
         self._ready: deque[TaskMessage] = deque()
         self._took = 1.0
@@ -101,12 +102,14 @@ class Dispenser:
         self._streak = 0
         self._stopping = False
         self._changed = threading.Condition()
-        # One consumer thread at a time talks to Redis for all of them.
+        # The consumer that takes, and whoever leaves things to others.
         self._turn = threading.Lock()
 
-    def add_queue(self, queue: str) -> None:
-        """From now on messages of this queue are taken too."""
-        self._queues.add(queue)
+    def add_queue(self, queue: str) -> bool:
+        """From now on messages of this queue are taken too; True for the first one, however often it is added."""
+        if queue not in self._queues:
+            self._queues.append(queue)
+        return self._queues[0] == queue
 
     def stop(self) -> None:
         """Nothing is fetched from now on; what was is still handed out."""
@@ -186,7 +189,7 @@ class Dispenser:
 
     @property
     def _handed_ahead(self) -> int:
-        return min(self.capacity, self._ahead)
+        return min(HANDED_AHEAD * self.capacity, self._ahead)
 
     @property
     def _room(self) -> int:
