@@ -1,4 +1,4 @@
-"""What long-running processes have in common: an end with their parent, and a collector that looks at little."""
+"""What long-running processes share: an end with their parent, a garbage collector that looks at little."""
 
 from __future__ import annotations
 

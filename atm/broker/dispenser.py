@@ -106,7 +106,7 @@ class Dispenser:
         self._turn = threading.Lock()
 
     def add_queue(self, queue: str) -> bool:
-        """From now on messages of this queue are taken too; True for the first one, however often it is added."""
+        """From now on messages of this queue are taken too; True for the first one, each time it is added."""
         if queue not in self._queues:
             self._queues.append(queue)
         return self._queues[0] == queue

@@ -86,6 +86,15 @@ class End(NamedTuple):
     report: Report = Report()
 
 
+def size_of(change: Claim | End) -> int:
+    """How many characters a change brings to SQL, where they can be many."""
+    if isinstance(change, Claim):
+        return 0
+    said = sum(len(line.message) for line in change.report.lines)
+    outcome = change.outcome
+    return said + (sum(map(len, outcome.result.values())) if isinstance(outcome, Succeeded) else 0)
+
+
 #: What a `Claim` and an `End` are answered with.
 Answer = ClaimedTask | Status | None
 

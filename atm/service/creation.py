@@ -56,6 +56,7 @@ class Creation:
             alone=self._of_same_request,
             committed=self._queue,
             deliver=deliver,
+            size=lambda task: sum(map(len, task.__dict__["payload"].values())),
         )
 
     def start(self) -> None:

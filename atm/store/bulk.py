@@ -147,7 +147,7 @@ def insertion(
 def select_all(
     connection: Connection, table: Table, columns: tuple[str, ...], ids: Sequence[str], lock: bool = False
 ) -> list[dict[str, Any]]:
-    """Those of the rows with these ids that there are. With `lock` nobody else changes them until the commit."""
+    """Those of the rows with these ids that there are; with `lock` nobody changes them until the commit."""
     if not ids:
         return []
     statement = Statement(connection, table)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy.engine import Connection
@@ -27,10 +27,13 @@ Given = TypeVar("Given", contravariant=True)
 #: Items of one transaction. More would make those wait that come first, for
 #: little: at 200 rows a commit the database is near its best.
 MOST = 200
-#: A commit waits for those who took part in the last one for as long as that
-#: one took, up to this. A process that is busy takes longer for a commit, and
-#: fuller ones leave it more time for everything else.
+#: A commit waits for those who took part in the last one for twice as long as
+#: that one took, up to this. A process that is busy takes longer for a commit,
+#: and fuller ones leave it more time for everything else.
 GATHER_SECONDS = 0.02
+#: Characters in the items of one transaction. A packet to MariaDB may have 16 MB
+#: by default, and a character that has to be quoted twice takes seven bytes.
+MOST_CHARACTERS = 2_000_000
 #: Items that may wait. At a few thousand a second this is seconds of work:
 #: a caller had better come back later.
 CAPACITY = 10_000
@@ -136,7 +139,8 @@ class GroupCommit(Generic[Item, Result]):
     answers all callers of a commit (`at_once`, or a loop's
     call_soon_threadsafe). With `insist`, SQL that is out of reach is waited
     for, until `close`; otherwise the answer is an UnavailableError. `gather` is
-    the longest that a commit waits for more, in seconds.
+    the longest that a commit waits for more, in seconds; `size` how many
+    characters an item has, where they can be many.
     """
 
     def __init__(
@@ -151,6 +155,7 @@ class GroupCommit(Generic[Item, Result]):
         insist: bool = False,
         capacity: int = CAPACITY,
         gather: float = GATHER_SECONDS,
+        size: Callable[[Item], int] = lambda item: 0,
     ) -> None:
         self._transact = transact
         self._work = work
@@ -160,6 +165,7 @@ class GroupCommit(Generic[Item, Result]):
         self._insist = insist
         self._capacity = capacity
         self._gather = gather
+        self._size = size
         self._waiting: Gathering[tuple[Item, Answer[Result]]] = Gathering(MOST)
         self._leaving = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -192,7 +198,7 @@ class GroupCommit(Generic[Item, Result]):
         return self.ask([item])[0].result()
 
     def ask(self, items: Sequence[Item]) -> list[Reply[Result]]:
-        """The same for a thread that waits later: a reply for each, in one commit if they fit; see `submit`."""
+        """The same for a thread that waits later: a reply for each, in one commit if they fit."""
         self._check()
         replies: list[Reply[Result]] = [Reply() for _ in items]
         self._waiting.extend(zip(items, replies, strict=True))
@@ -210,21 +216,38 @@ class GroupCommit(Generic[Item, Result]):
 
     def _run(self) -> None:
         took = 0.0
-        while taken := self._waiting.take(min(took, self._gather)):
+        while taken := self._waiting.take(min(2 * took, self._gather)):
             began = time.monotonic()
             # The caller of some may have gone: nobody was promised anything.
-            batch = [(item, answer) for item, answer in taken if not answer.done()]
-            if not batch:
-                continue
-            try:
-                results = self._commit([item for item, _ in batch])
-            except Exception as defect:
-                # The thread must live: without it nothing is committed any more.
-                logger.exception("a commit failed in a way that was not thought of")
-                results = [defect] * len(batch)
-            answers = [answer for _, answer in batch]
-            self._deliver(lambda answers=answers, results=results: _settle(answers, results))  # type: ignore[misc]
+            wanted = [(item, answer) for item, answer in taken if not answer.done()]
+            for batch in self._portions(wanted):
+                self._settle([item for item, _ in batch], [answer for _, answer in batch])
             took = time.monotonic() - began
+
+    def _portions(
+        self, entries: list[tuple[Item, Answer[Result]]]
+    ) -> Iterator[list[tuple[Item, Answer[Result]]]]:
+        """These, in as few transactions as have no more than MOST_CHARACTERS, or one item."""
+        portion: list[tuple[Item, Answer[Result]]] = []
+        held = 0
+        for entry in entries:
+            size = self._size(entry[0])
+            if portion and held + size > MOST_CHARACTERS:
+                yield portion
+                portion, held = [], 0
+            portion.append(entry)
+            held += size
+        if portion:
+            yield portion
+
+    def _settle(self, items: Sequence[Item], answers: Sequence[Answer[Result]]) -> None:
+        try:
+            results = self._commit(items)
+        except Exception as defect:
+            # The thread must live: without it nothing is committed any more.
+            logger.exception("a commit failed in a way that was not thought of")
+            results = [defect] * len(items)
+        self._deliver(lambda: _answer(answers, results))
 
     def _commit(self, items: Sequence[Item]) -> list[Result | Exception]:
         while True:
@@ -256,7 +279,7 @@ class GroupCommit(Generic[Item, Result]):
             return [final]
 
 
-def _settle(answers: Sequence[Answer[Result]], results: Sequence[Result | Exception]) -> None:
+def _answer(answers: Sequence[Answer[Result]], results: Sequence[Result | Exception]) -> None:
     for answer, result in zip(answers, results, strict=True):
         if answer.done():
             continue

@@ -177,7 +177,7 @@ def move_all(
     *,
     locked: bool = False,
 ) -> None:
-    """Makes all changes, of different tasks, adds their log rows and then `remarks`, in as few statements as it can.
+    """Makes all changes, of different tasks, and adds their log rows and `remarks`, in few statements.
 
     Raises LostRaceError when someone else was faster with one of them: then
     the transaction must not be committed. `locked`: nobody can have been, for

@@ -6,9 +6,11 @@ import threading
 
 from atm.models import now
 from atm.service.attempts import Line, Progress, Report
+from atm.store.logs import clip
 
-#: The most lines that one attempt can add to its task's history.
+#: The most lines that one attempt can add to its task's history, and characters in them.
 MAX_LINES = 1000
+MAX_CHARACTERS = 1_000_000
 
 
 class Journal:
@@ -23,16 +25,21 @@ class Journal:
         self._lock = threading.Lock()
         self._lines: list[Line] = []
         self._progress: Progress | None = None
-        self._count = 0
+        self._count = self._characters = 0
+        self._full = False
 
     def line(self, message: str) -> None:
-        """Adds a line, up to MAX_LINES."""
+        """Adds a line, up to MAX_LINES and MAX_CHARACTERS."""
         with self._lock:
-            self._count += 1
-            if self._count > MAX_LINES:
+            if self._full:
                 return
-            if self._count == MAX_LINES:
-                message = f"more than {MAX_LINES} lines: this one and those that follow are not kept"
+            message = clip(message)
+            self._count += 1
+            self._characters += len(message)
+            self._full = self._count == MAX_LINES or self._characters > MAX_CHARACTERS
+            if self._full:
+                limit = f"{MAX_LINES} lines or {MAX_CHARACTERS} characters"
+                message = f"more than {limit}: this line and those that follow are not kept"
             self._lines.append(Line(message, now()))
 
     def progress(self, fraction: float, message: str) -> None:

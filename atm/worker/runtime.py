@@ -20,7 +20,7 @@ from atm.broker.cancel_flags import CancelFlags
 from atm.errors import UnavailableError
 from atm.models import Worker, now
 from atm.processes import settle
-from atm.service.attempts import Attempts
+from atm.service.attempts import Attempts, size_of
 from atm.service.outcomes import HandedBack
 from atm.settings import Settings
 from atm.store import types
@@ -131,6 +131,7 @@ class WorkerRuntime:
             alone=lambda change, error: self.attempts.finish_all([unstorable(change, error)])[0],
             insist=True,
             gather=gather,
+            size=size_of,
         )
 
     def drain(self, broker: TaskBroker) -> None:

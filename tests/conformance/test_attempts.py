@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fix_valkey import Valkey
 from history import check_history, problems_of
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -31,26 +30,6 @@ from atm.store import logs, schema, tasks, types
 from atm.store.database import Database
 
 NOW = NewTask("example_task", max_retry=1, retry_delay_ms=0)
-
-
-@pytest.fixture
-def broker(valkey: Valkey, prefix: str) -> Iterator[TaskBroker]:
-    made = TaskBroker(valkey.url, prefix=prefix)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def service(database: Database, broker: TaskBroker) -> TaskService:
-    return TaskService(database, Dispatcher(broker))
-
-
-@pytest.fixture
-def creation(database: Database, broker: TaskBroker) -> Iterator[Creation]:
-    made = Creation(database, Dispatcher(broker))
-    made.start()
-    yield made
-    made.close()
 
 
 def _get(database: Database, task_id: str) -> Task:

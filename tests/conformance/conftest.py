@@ -1,0 +1,34 @@
+"""The services over each database in turn, without processes around them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from fix_valkey import Valkey
+
+from atm.broker.broker import TaskBroker
+from atm.service.creation import Creation
+from atm.service.dispatch import Dispatcher
+from atm.service.tasks import TaskService
+from atm.store.database import Database
+
+
+@pytest.fixture
+def broker(valkey: Valkey, prefix: str) -> Iterator[TaskBroker]:
+    made = TaskBroker(valkey.url, prefix=prefix)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def service(database: Database, broker: TaskBroker) -> TaskService:
+    return TaskService(database, Dispatcher(broker))
+
+
+@pytest.fixture
+def creation(database: Database, broker: TaskBroker) -> Iterator[Creation]:
+    made = Creation(database, Dispatcher(broker))
+    made.start()
+    yield made
+    made.close()
