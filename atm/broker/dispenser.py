@@ -1,7 +1,7 @@
 """How a worker process takes messages: as many as it can start at once, and a glance ahead.
 
-Dramatiq runs a consumer thread per queue and prefetches for each. Here all
-consumer threads of a process share one `Dispenser`, which looks ahead by time,
+Dramatiq runs a consumer thread per queue and prefetches for each. Here one of
+them takes for all from the process's `Dispenser`, which looks ahead by time,
 not by number: as many messages as its threads will have started within
 AHEAD_SECONDS, going by how long the last ones took and the running ones have
 taken. Tasks of a millisecond are fetched by the dozen, tasks of a second one
@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
+import redis
 from dramatiq.broker import MessageProxy
 from dramatiq.message import Message
 
@@ -132,7 +133,7 @@ class Dispenser:
                 self._speak()
                 return None
             if len(self._ready) <= self._ahead // 2 and not self._stopping:
-                self._refill()
+                self._refill_if_possible()
             if self._ready and self._handed_ahead and not self._is_claimed(self._ready[0]):
                 self._speak()
                 return None
@@ -247,6 +248,14 @@ class Dispenser:
             self._ready.extend(found)
         elif not self._ready:
             self._wait(self._queues, STALE_SECONDS if self._waiting() else BLOCK_SECONDS)
+
+    def _refill_if_possible(self) -> None:
+        try:
+            self._refill()
+        except redis.RedisError:
+            # What is here needs no Redis.
+            if not self._ready:
+                raise
 
     def _hand_out(self) -> TaskMessage:
         message = self._ready.popleft()

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from sqlalchemy.engine import Connection
 
 from atm.models import PROGRESS_MESSAGE_LENGTH, LogType, Status, Task, now
-from atm.service.outcomes import HandedBack, Outcome, Succeeded, WorkerLost, decide
+from atm.service.outcomes import Failed, HandedBack, Outcome, Succeeded, WorkerLost, decide
 from atm.store import logs, tasks
 from atm.store.database import Database
 from atm.store.logs import NewRow
@@ -92,7 +92,12 @@ def size_of(change: Claim | End) -> int:
         return 0
     said = sum(len(line.message) for line in change.report.lines)
     outcome = change.outcome
-    return said + (sum(map(len, outcome.result.values())) if isinstance(outcome, Succeeded) else 0)
+    if isinstance(outcome, Succeeded):
+        return said + sum(map(len, (*outcome.result, *outcome.result.values())))
+    if isinstance(outcome, Failed):
+        # Two rows may have it.
+        return said + 2 * min(logs.MAX_MESSAGE, len(outcome.error) + len(outcome.traceback))
+    return said
 
 
 #: What a `Claim` and an `End` are answered with.
@@ -101,6 +106,12 @@ Answer = ClaimedTask | Status | None
 
 def _is_plain_success(end: End) -> bool:
     return isinstance(end.outcome, Succeeded) and end.report.progress is None
+
+
+def _is_known(task: Task, end: End, worker_id: str) -> bool:
+    """Whether SQL has this success already, and only the answer was lost."""
+    held = task.attempt == end.attempt and task.worker_id == worker_id
+    return held and task.status == Status.SUCCESS and isinstance(end.outcome, Succeeded)
 
 
 def _may_start(row: Mapping[str, Any], claim: Claim, at: datetime) -> bool:
@@ -247,6 +258,8 @@ class Attempts:
                 moves.append(self._end(runs, end, at))
                 self._touch_progress(connection, runs.task_id, runs.attempt, end.report)
                 answers[place] = moves[-1].to_status
+            elif _is_known(runs, end, self.worker_id):
+                answers[place] = Status.SUCCESS
             else:
                 refusals.append(self._refusal(end, at))
         # What was not read first may turn out not to be so.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any, TypeVar
 
 import uuid_utils
@@ -56,7 +57,7 @@ class Creation:
             alone=self._of_same_request,
             committed=self._queue,
             deliver=deliver,
-            size=lambda task: sum(map(len, task.__dict__["payload"].values())),
+            size=lambda task: sum(map(len, chain.from_iterable(task.__dict__["payload"].items()))),
         )
 
     def start(self) -> None:

@@ -20,6 +20,9 @@ from atm.models import UtcDateTime
 
 Convert = Callable[[Any], Any]
 
+#: How much of a statement an error shows: values are in it.
+_SHOWN = 200
+
 
 @functools.cache
 def _writers(table: Table, dialect: Dialect) -> dict[str, Convert | None]:
@@ -99,6 +102,8 @@ def run(connection: Connection, statements: Sequence[Statement], *, last: bool =
     Python's lock, too, before it goes on. `last`: nothing follows in this
     transaction, so that the packet also commits.
     """
+    if not statements:
+        return []
     if _binds(connection):
         return [_execute(connection, statement).rowcount for statement in statements]
     text = "; ".join([*(statement.text for statement in statements), *["COMMIT"] * last])
@@ -114,7 +119,8 @@ def run(connection: Connection, statements: Sequence[Statement], *, last: bool =
         dialect = connection.dialect
         if dialect.is_disconnect(error, driver, None):
             connection.invalidate(error)
-        raise DBAPIError.instance(text, None, error, driver.Error, dialect=dialect) from error
+        shown = text[:_SHOWN]
+        raise DBAPIError.instance(shown, None, error, driver.Error, dialect=dialect) from error
     driver.committed = last
     return counts[: len(statements)]
 

@@ -19,6 +19,8 @@ R = TypeVar("R")
 
 #: Deadlock found; lock wait timeout. The transaction is rolled back and may be tried again.
 _MYSQL_CONFLICTS = {1213, 1205}
+#: More than the server takes: no other try will help, smaller ones may.
+_MYSQL_TOO_LARGE = 1153
 #: How many times a transaction that lost such a conflict is tried, and for how long at most.
 _CONFLICT_ATTEMPTS = 8
 _CONFLICT_SECONDS = 10.0
@@ -81,6 +83,8 @@ class Database:
                 with attempt, engine.begin() as connection:
                     return work(connection)
         except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
+            if isinstance(error, exc.DBAPIError) and _code(error) == _MYSQL_TOO_LARGE:
+                raise
             raise UnavailableError(
                 "the database cannot be reached or does not answer",
                 reason="DATABASE_UNAVAILABLE",
@@ -99,7 +103,12 @@ def _is_conflict(error: Exception) -> bool:
     cause: Any = error.orig
     if isinstance(cause, sqlite3.OperationalError):
         return "locked" in str(cause)
-    return bool(cause.args) and cause.args[0] in _MYSQL_CONFLICTS
+    return _code(error) in _MYSQL_CONFLICTS
+
+
+def _code(error: exc.DBAPIError) -> Any:
+    arguments = getattr(error.orig, "args", ())
+    return arguments[0] if arguments else None
 
 
 def _engine(url: URL, pool_size: int) -> Engine:
@@ -139,14 +148,14 @@ def _engine(url: URL, pool_size: int) -> Engine:
     return engine
 
 
-class _Connection(pymysql.connections.Connection):  # type: ignore[type-arg]
+class _Connection(pymysql.connections.Connection):  # type: ignore[misc]
     """Takes several statements in one packet (`bulk.run`), and knows when such a packet has committed."""
 
     committed = False
 
     def query(self, sql: Any, unbuffered: bool = False) -> int:
         self.committed = False
-        return super().query(sql, unbuffered)
+        return int(super().query(sql, unbuffered))
 
     def commit(self) -> None:
         if not self.committed:

@@ -124,7 +124,11 @@ class Reply(Generic[Result]):
                 callback = self._callbacks.pop()
             except IndexError:
                 return
-            callback(self)
+            try:
+                callback(self)
+            except Exception:
+                # The thread that answers has others to answer.
+                logger.exception("what waited for a commit failed")
 
 
 class GroupCommit(Generic[Item, Result]):
@@ -138,7 +142,7 @@ class GroupCommit(Generic[Item, Result]):
     results of a commit before any caller is. `deliver` is given one call that
     answers all callers of a commit (`at_once`, or a loop's
     call_soon_threadsafe). With `insist`, SQL that is out of reach is waited
-    for, until `close`; otherwise the answer is an UnavailableError. `gather` is
+    for, until `hurry` or `close`; otherwise the answer is an UnavailableError. `gather` is
     the longest that a commit waits for more, in seconds; `size` how many
     characters an item has, where they can be many.
     """
@@ -168,15 +172,21 @@ class GroupCommit(Generic[Item, Result]):
         self._size = size
         self._waiting: Gathering[tuple[Item, Answer[Result]]] = Gathering(MOST)
         self._leaving = threading.Event()
+        self._hurried = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         """Starts the thread."""
         self._thread.start()
 
+    def hurry(self) -> None:
+        """From now on an SQL that is away is not waited for, in spite of `insist`."""
+        self._hurried.set()
+
     def close(self) -> None:
         """Commits what was submitted, without waiting for an SQL that is away, and ends the thread."""
         self._leaving.set()
+        self._hurried.set()
         self._waiting.close()
         if self._thread.is_alive():
             self._thread.join()
@@ -220,8 +230,12 @@ class GroupCommit(Generic[Item, Result]):
             began = time.monotonic()
             # The caller of some may have gone: nobody was promised anything.
             wanted = [(item, answer) for item, answer in taken if not answer.done()]
-            for batch in self._portions(wanted):
-                self._settle([item for item, _ in batch], [answer for _, answer in batch])
+            try:
+                for batch in self._portions(wanted):
+                    self._settle([item for item, _ in batch], [answer for _, answer in batch])
+            except Exception:
+                # The thread must live: without it nothing is committed any more.
+                logger.exception("answers to a commit were not delivered")
             took = time.monotonic() - began
 
     def _portions(
@@ -244,7 +258,6 @@ class GroupCommit(Generic[Item, Result]):
         try:
             results = self._commit(items)
         except Exception as defect:
-            # The thread must live: without it nothing is committed any more.
             logger.exception("a commit failed in a way that was not thought of")
             results = [defect] * len(items)
         self._deliver(lambda: _answer(answers, results))
@@ -257,7 +270,7 @@ class GroupCommit(Generic[Item, Result]):
                 if not self._insist:
                     return [error] * len(items)
                 logger.warning("%s; trying again", error)
-                if self._leaving.wait(_AGAIN_SECONDS):
+                if self._hurried.wait(_AGAIN_SECONDS):
                     return [error] * len(items)
             except Exception as error:  # noqa: BLE001 - whatever it is, it must not fail the others
                 return self._apart(items, error)

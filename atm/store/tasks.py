@@ -29,7 +29,7 @@ _BIRTH = itemgetter(_COLUMNS.index("task_id"), _COLUMNS.index("created_at"))
 
 
 def insert_tasks(connection: Connection, new: Sequence[Task]) -> None:
-    """Adds PENDING tasks, and the first row of the history of each, and commits."""
+    """Adds PENDING tasks, and the first row of the history of each: the last thing in its transaction."""
     rows = [list(map(task.__dict__.__getitem__, _COLUMNS)) for task in new]
     born = [
         NewRow(task_id, LogType.STATE_CHANGE, "task created", created_at, "", Status.PENDING)
@@ -44,11 +44,9 @@ def get(connection: Connection, task_id: str) -> Task | None:
     return get_all(connection, [task_id]).get(task_id)
 
 
-def get_all(
-    connection: Connection, task_ids: Sequence[str], columns: tuple[str, ...] = _COLUMNS
-) -> dict[str, Task]:
-    """Those of these tasks that there are, with these columns."""
-    rows = bulk.select_all(connection, TASK, columns, task_ids)
+def get_all(connection: Connection, task_ids: Sequence[str]) -> dict[str, Task]:
+    """Those of these tasks that there are."""
+    rows = bulk.select_all(connection, TASK, _COLUMNS, task_ids)
     return {row["task_id"]: _task(row) for row in rows}
 
 
@@ -59,7 +57,7 @@ START_COLUMNS = (
 )
 #: What decides what becomes of a task whose attempt has ended.
 END_COLUMNS = (
-    *("task_id", "status", "attempt", "retry_count", "max_retry", "timeout_ms"),
+    *("task_id", "status", "attempt", "worker_id", "retry_count", "max_retry", "timeout_ms"),
     *("retry_strategy", "retry_delay_ms", "retry_backoff_rate", "retry_max_delay_ms"),
     *("cancel_requested_at", "cancel_requested_by"),
 )
@@ -162,10 +160,11 @@ class LostRaceError(Exception):
 
 def move(connection: Connection, change: Move, now: datetime) -> bool:
     """Makes the change and adds its log row; False, and nothing, when someone else was faster."""
-    try:
-        move_all(connection, [change], now)
-    except LostRaceError:
+    _check([change])
+    # The row only when the change is made: this transaction may be committed anyway.
+    if bulk.run(connection, [_change(connection, [change], now)]) != [1]:
         return False
+    logs.add(connection, change.rows(now))
     return True
 
 
@@ -184,20 +183,25 @@ def move_all(
     the rows were read and locked in this transaction, which ends here: it is
     committed at once.
     """
+    _check(changes)
     alike: dict[Any, list[Move]] = {}
     for change in changes:
-        if change.to_status not in TRANSITIONS[change.from_status]:
-            raise ValueError(f"{change.from_status} never becomes {change.to_status}")
         kind = (change.from_status, change.attempt, change.to_status, *change.values)
         alike.setdefault(kind, []).append(change)
     groups = list(alike.values())
     rows = [row for change in changes for row in change.rows(now)]
     statements = [_change(connection, group, now) for group in groups]
     statements += logs.addition(connection, [*rows, *remarks])
-    if statements:
-        counts = bulk.run(connection, statements, last=locked)
-        if counts[: len(groups)] != [len(group) for group in groups]:
-            raise LostRaceError
+    counts = bulk.run(connection, statements, last=locked)
+    if counts[: len(groups)] != [len(group) for group in groups]:
+        assert not locked, "a locked row was changed by another"
+        raise LostRaceError
+
+
+def _check(changes: Sequence[Move]) -> None:
+    for change in changes:
+        if change.to_status not in TRANSITIONS[change.from_status]:
+            raise ValueError(f"{change.from_status} never becomes {change.to_status}")
 
 
 def _change(connection: Connection, group: Sequence[Move], now: datetime) -> bulk.Statement:

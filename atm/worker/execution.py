@@ -97,6 +97,7 @@ class Execution:
         task, error = attempt.task, settled.exception()
         self._running.remove(attempt)
         if error is not None:
+            self._running.unstored.add((task.task_id, task.attempt))
             logger.error("task %s: how it ended could not be stored: %s", task.task_id, error)
             return
         level = logging.DEBUG if isinstance(outcome, Succeeded) else logging.INFO

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from atm.errors import UnavailableError
 from atm.models import Status, Worker, WorkerStatus, now
 from atm.service.attempts import Attempts
-from atm.service.outcomes import WorkerLost
+from atm.service.outcomes import HandedBack, Outcome, WorkerLost
 from atm.store import tasks, workers
 from atm.store.database import Database
 from atm.worker.interruption import Kind
@@ -131,7 +131,11 @@ class Reporter:
         untracked = {(task.task_id, task.attempt) for task in held}
         untracked -= self._running.held() | self._unbegun.all()
         for task_id, attempt in untracked & self._untracked:
-            status = self._attempts.finish(task_id, attempt, WorkerLost("its worker lost track of it"))
+            outcome: Outcome = HandedBack("the answer to its claim was lost; it had not begun")
+            if (task_id, attempt) in self._running.unstored:
+                outcome = WorkerLost("how it ended could not be stored")
+            status = self._attempts.finish(task_id, attempt, outcome)
+            self._running.unstored.discard((task_id, attempt))
             logger.warning("task %s, attempt %d, runs nowhere: %s", task_id, attempt, status)
         self._untracked = untracked
 

@@ -67,6 +67,8 @@ class RunningAttempts:
         self._lock = threading.Lock()
         self._by_task: dict[str, RunningAttempt] = {}
         self._ending: dict[str, tuple[RunningAttempt, Reply[Answer]]] = {}
+        #: Those that had begun and whose end could not be stored, by task and number.
+        self.unstored: set[tuple[str, int]] = set()
 
     def add(self, attempt: RunningAttempt) -> None:
         """From now on the attempt is watched."""

@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Sized
+from collections.abc import Callable
 from contextlib import suppress
 
 from dramatiq import Worker as DramatiqWorker
@@ -47,14 +47,14 @@ STOP_SECONDS = 2.0
 #: A process whose parent is gone does not wait for its handlers: nobody would
 #: stop it, and its database and Redis may be going too.
 ORPHAN_DRAIN_SECONDS = 0.2
-#: How long a worker that stops still begins with what it has claimed: ten times
-#: what a dispenser looks ahead.
-AHEAD_DRAIN_SECONDS = 0.2
 #: ... and is gone after this long, whatever it is doing.
 ORPHAN_EXIT_SECONDS = 6.0
+#: How long a worker that stops still begins with what it has claimed: five times
+#: what a dispenser looks ahead.
+AHEAD_DRAIN_SECONDS = 0.2
 _ORPHAN_LOOK_SECONDS = 0.5
-#: One each for starts, ends, consumers, watcher, reporter, and what is handed back at the end.
-_CONNECTIONS = 6
+#: One each for starts, ends, watcher, reporter, and what is handed back at the end.
+_CONNECTIONS = 5
 
 
 class WorkerRuntime:
@@ -78,11 +78,19 @@ class WorkerRuntime:
 
         Raises SchemaBehindError and UnavailableError.
         """
+        self._unbegun = Unbegun()
+        fork_heartbeat(self.settings, self.worker_id, self._unbegun)
+        try:
+            self._start(broker, worker)
+        except BaseException:
+            # There is nothing that the heartbeat's process would have to end.
+            self._unbegun.leave()
+            raise
+
+    def _start(self, broker: TaskBroker, worker: DramatiqWorker) -> None:
         # Alembic, which it imports, speaks when it is imported: after the log is set up.
         from atm.store import schema
 
-        self._unbegun = Unbegun()
-        fork_heartbeat(self.settings, self.worker_id, self._unbegun)
         threads = worker.worker_threads
         self._database = Database(self.settings.sql_url, pool_size=_CONNECTIONS)
         schema.require(self._database)
@@ -139,7 +147,7 @@ class WorkerRuntime:
         broker.dispenser.stop()
         broker.wake()
         # What is claimed ahead is short work, as far as is known: it is done rather than handed back.
-        self._none_within(AHEAD_DRAIN_SECONDS, self._unbegun)
+        self._none_within(AHEAD_DRAIN_SECONDS, lambda: len(self._unbegun))
         broker.give_back()
         self._reporter.drain()
         threading.Thread(target=self._hand_back, args=(broker,), name="atm-drain", daemon=True).start()
@@ -164,7 +172,7 @@ class WorkerRuntime:
         with suppress(UnavailableError):
             released = self.attempts.release(self._unbegun.all())
             if released:
-                logger.warning("%d attempts were claimed and not begun with: they are handed back", released)
+                logger.warning("%d attempts were still held: they are ended", released)
             self._unbegun.leave()
 
     def _row(self, threads: int) -> Worker:
@@ -187,11 +195,16 @@ class WorkerRuntime:
     def _hand_back(self, broker: TaskBroker) -> None:
         """Ends what still runs when the drain time is over; the task goes to another worker."""
         drain = ORPHAN_DRAIN_SECONDS if self._orphaned else self.settings.drain_seconds
-        if self._none_within(drain, self.running):
+        # What begins, what runs, and what ends but is not stored yet.
+        done = self._none_within(drain, lambda: len(self._unbegun) + len(self.running.held()))
+        # Threads that wait for an SQL that is away wait no longer.
+        self._starts.hurry()
+        self._ends.hurry()
+        if done:
             return
         for attempt in self.running.all():
             attempt.interrupt(Kind.DRAIN)
-        if self._none_within(STOP_SECONDS, self.running):
+        if self._none_within(STOP_SECONDS, lambda: len(self.running)):
             return
         for attempt in self.running.all():
             task = attempt.task
@@ -206,12 +219,12 @@ class WorkerRuntime:
         self.stop(broker)
         os._exit(0)
 
-    def _none_within(self, seconds: float, things: Sized) -> bool:
+    def _none_within(self, seconds: float, count: Callable[[], int]) -> bool:
         end = time.monotonic() + seconds
-        while len(things) and time.monotonic() < end:
+        while count() and time.monotonic() < end:
             if self._stopped.wait(0.01):
                 return True
-        return not len(things)
+        return not count()
 
     def _look_for_parent(self) -> None:
         while not self._stopped.wait(_ORPHAN_LOOK_SECONDS):

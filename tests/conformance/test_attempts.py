@@ -20,7 +20,7 @@ from atm.addresses import parse_sql_dsn
 from atm.broker.broker import TaskBroker
 from atm.errors import InvalidArgumentError, UnavailableError
 from atm.models import LogType, Reason, Status, Task
-from atm.service.attempts import Attempts, Line, Report
+from atm.service.attempts import Attempts, Line, Progress, Report
 from atm.service.creation import Creation
 from atm.service.dispatch import Dispatcher
 from atm.service.outcomes import Cancelled, Failed, HandedBack, Succeeded, TimedOut, WorkerLost
@@ -28,6 +28,7 @@ from atm.service.tasks import TaskService
 from atm.service.validation import Listing, NewTask
 from atm.store import logs, schema, tasks, types
 from atm.store.database import Database
+from atm.store.tasks import Move
 
 NOW = NewTask("example_task", max_retry=1, retry_delay_ms=0)
 
@@ -105,6 +106,43 @@ def test_a_change_whose_row_cannot_be_written_is_not_made(creation: Creation, da
         Attempts(database, "w").claim(task.task_id, 1)
     database.write(lambda c: c.execute(text("ALTER TABLE task_log_away RENAME TO task_log")))
     assert _get(database, task.task_id).status == Status.PENDING
+
+
+def test_a_move_that_comes_too_late_leaves_no_row(
+    creation: Creation, service: TaskService, database: Database
+) -> None:
+    task = creation.create(NOW)
+    assert Attempts(database, "w").claim(task.task_id, 1)
+    late = Move(task.task_id, Status.PENDING, 0, Status.CANCELLED, "cancelled")
+    assert not database.write(lambda connection: tasks.move(connection, late, task.created_at))
+    assert Status.CANCELLED not in [row.to_status for row in service.logs(task.task_id)]
+    check_history(database)
+
+
+def test_progress_without_lines_is_stored(creation: Creation, database: Database) -> None:
+    task = creation.create(NOW)
+    attempts = Attempts(database, "w")
+    assert attempts.claim(task.task_id, 1)
+    assert attempts.report(task.task_id, 1, Report(progress=Progress(0.5, "half")))
+    assert (_get(database, task.task_id).progress, _get(database, task.task_id).progress_message) == (
+        0.5,
+        "half",
+    )
+
+
+def test_a_success_whose_answer_was_lost_is_not_refused_when_it_is_told_again(
+    creation: Creation, service: TaskService, database: Database
+) -> None:
+    task = creation.create(NOW)
+    attempts = Attempts(database, "w")
+    assert attempts.claim(task.task_id, 1)
+    for _ in range(2):
+        assert attempts.finish(task.task_id, 1, Succeeded({"n": "1"})) is Status.SUCCESS
+    assert not any("refused" in row.message for row in service.logs(task.task_id))
+    # Somebody else's is.
+    assert Attempts(database, "other").finish(task.task_id, 1, Succeeded({"n": "2"})) is None
+    assert _get(database, task.task_id).result == {"n": "1"}
+    check_history(database)
 
 
 def test_pages_go_from_the_newest_to_the_oldest(creation: Creation, service: TaskService) -> None:

@@ -153,6 +153,29 @@ def test_a_database_that_is_away_is_said_or_waited_for(make: Make, database: Dat
     assert patient.result(10) == "patient"
 
 
+def test_a_caller_that_fails_on_its_answer_fails_alone(make: Make) -> None:
+    commits = make()
+
+    def fail(_reply: Any) -> None:
+        raise ValueError("a caller's own mistake")
+
+    replies = commits.ask(["a", "b"])
+    replies[0].add_done_callback(fail)
+    assert [reply.result() for reply in replies] == ["a", "b"]
+    assert commits.call("c") == "c"
+
+
+def test_who_hurries_does_not_wait_for_a_database_that_is_away(make: Make) -> None:
+    def away(work: Callable[[Connection], Any]) -> Any:
+        raise UnavailableError("away", reason="DATABASE_UNAVAILABLE")
+
+    commits = make(transact=away, insist=True)
+    patient = _submit(commits, "patient")[0]
+    assert not wait([patient], 0.2).done
+    commits.hurry()
+    assert isinstance(patient.exception(10), UnavailableError)
+
+
 def test_closing_commits_what_was_submitted(make: Make, rows: _Rows, database: Database) -> None:
     commits = make()
     rows.gate.clear()

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 import pytest
+from redis.exceptions import ConnectionError  # noqa: A004 - Redis's own
 
 from atm.broker import dispenser as module
 from atm.broker.broker import task_message
@@ -157,6 +158,22 @@ def test_what_is_claimed_is_handed_back_in_sql_and_not_put_back_in_redis(clock: 
     assert dispenser.take() is None
     assert handed_back[: len(ahead)] == ahead
     assert not redis.given_back
+
+
+def test_what_is_here_is_handed_out_though_redis_is_away(clock: _Clock) -> None:
+    redis = _Redis(600)
+    dispenser = _dispenser(redis)
+    _run(dispenser, 400, 0.001, clock)
+
+    def away(queues: Iterable[str], wanted: int, streak: int) -> tuple[int, list[TaskMessage]]:
+        raise ConnectionError
+
+    dispenser._fetch = away
+    left = len(dispenser._ready)
+    assert left
+    _run(dispenser, left, 0.001, clock)
+    with pytest.raises(ConnectionError):
+        dispenser.take()
 
 
 def test_a_stopping_dispenser_fetches_nothing_and_hands_out_what_it_has() -> None:
