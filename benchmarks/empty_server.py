@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import grpc
+import uvloop
 
 from atm.rpc import task_service_pb2 as pb
 from atm.rpc.task_service_pb2_grpc import TaskServiceServicer, add_TaskServiceServicer_to_server
@@ -32,4 +33,7 @@ async def _serve(port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1])))
+    # On the loop that ATM's server runs on, if asked to.
+    factory = uvloop.new_event_loop if "--uvloop" in sys.argv else None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(_serve(int(sys.argv[1])))

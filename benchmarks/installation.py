@@ -65,10 +65,10 @@ class Installation:
         self._processes.append(process)
         return process
 
-    def empty_server(self) -> tuple[str, Process]:
+    def empty_server(self, *flags: str) -> tuple[str, Process]:
         """A server whose handlers do nothing; its address."""
         port = free_port()
-        process = self.run(["-m", "benchmarks.empty_server", str(port)], {}, f"empty-{port}")
+        process = self.run(["-m", "benchmarks.empty_server", str(port), *flags], {}, f"empty-{port}")
         end = time.monotonic() + 20
         while time.monotonic() < end:
             with suppress(AssertionError):

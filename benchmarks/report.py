@@ -105,6 +105,7 @@ def of_growth(results: Results) -> str:
             rows += [(figure, short(value)) for figure, value in run.items()]
     for name in ("ATM calls", "ATM drained"):
         runs = results.get(name, ())
-        figures = [figure for figure in (runs[0] if runs else ()) if figure.startswith("CPU")]
+        told = ("CPU", "empty handler", "CreateTask / empty on")
+        figures = [figure for figure in (runs[0] if runs else ()) if figure.startswith(told)]
         rows += [(figure, spread([run[figure] for run in runs])) for figure in figures]
     return _table(("what", "measured"), rows) if rows else ""

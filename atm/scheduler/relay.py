@@ -11,9 +11,11 @@ from atm.store.database import Database
 
 #: How many tasks get their message in one sweep.
 BATCH = 500
-#: When a task that got its message is looked at again. A message that is still
-#: queued then is not queued twice: its id is that of the attempt.
+#: When a task that got its message is looked at again: after as long as it has
+#: waited, within these bounds, so that a long queue is not sent again and again.
+#: A message that is still queued is not queued twice: its id is the attempt's.
 AGAIN = timedelta(seconds=30)
+AGAIN_LATEST = timedelta(minutes=10)
 
 
 class Relay:
@@ -26,9 +28,10 @@ class Relay:
 
     def run_once(self) -> bool:
         """Queues what is due; True when there is more."""
-        due = self._database.read(lambda connection: tasks.due_for_dispatch(connection, now(), BATCH))
+        due, waited = self._database.read(lambda connection: tasks.due_for_dispatch(connection, now(), BATCH))
         if not due or not self._dispatcher.send(due):
             return False
         ids = [task.task_id for task in due]
-        self._database.write(lambda connection: tasks.postpone_dispatch(connection, ids, now(), AGAIN))
+        wait = min(max(AGAIN, waited), AGAIN_LATEST)
+        self._database.write(lambda connection: tasks.postpone_dispatch(connection, ids, now(), wait))
         return len(due) == BATCH

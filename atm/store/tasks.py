@@ -265,16 +265,18 @@ class Dispatch(NamedTuple):
     priority: int
 
 
-def due_for_dispatch(connection: Connection, now: datetime, limit: int) -> list[Dispatch]:
-    """PENDING tasks that should have their message by now, the longest due first."""
+def due_for_dispatch(connection: Connection, now: datetime, limit: int) -> tuple[list[Dispatch], timedelta]:
+    """PENDING tasks that should have their message by now, and how long each has been due at least."""
     # No other task has a dispatch_at; asked for the status, a database may take that index.
     query = (
-        select(TASK.c.task_id, TASK.c.attempt, TASK.c.priority)
+        select(TASK.c.task_id, TASK.c.attempt, TASK.c.priority, TASK.c.due_at)
         .where(TASK.c.dispatch_at <= now)
         .order_by(TASK.c.dispatch_at)
         .limit(limit)
     )
-    return [Dispatch(row.task_id, row.attempt + 1, row.priority) for row in connection.execute(query)]
+    rows = connection.execute(query).all()
+    due = [Dispatch(row.task_id, row.attempt + 1, row.priority) for row in rows]
+    return due, now - max((row.due_at for row in rows), default=now)
 
 
 def postpone_dispatch(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from history import check_history, problems_of
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
-from sqlalchemy import text
+from sqlalchemy import text, update
 from sqlalchemy.exc import DBAPIError
 
 from atm.addresses import parse_sql_dsn
 from atm.broker.broker import TaskBroker
 from atm.errors import InvalidArgumentError, UnavailableError
-from atm.models import LogType, Reason, Status, Task
+from atm.models import LogType, Reason, Status, Task, now
+from atm.scheduler.relay import Relay
 from atm.service.attempts import Attempts, Line, Progress, Report
 from atm.service.creation import Creation
 from atm.service.dispatch import Dispatcher
@@ -143,6 +145,24 @@ def test_a_success_whose_answer_was_lost_is_not_refused_when_it_is_told_again(
     assert Attempts(database, "other").finish(task.task_id, 1, Succeeded({"n": "2"})) is None
     assert _get(database, task.task_id).result == {"n": "1"}
     check_history(database)
+
+
+def test_a_task_that_waits_is_looked_after_as_often_as_its_age_asks(
+    creation: Creation, database: Database, broker: TaskBroker
+) -> None:
+    young, old = (creation.create(NOW).task_id for _ in range(2))
+    for task_id, seconds in ((young, 5), (old, 200)):
+        moment = now() - timedelta(seconds=seconds)
+        values = {"due_at": moment, "dispatch_at": moment}
+        database.write(
+            lambda c, i=task_id, v=values: c.execute(
+                update(tasks.TASK).where(tasks.TASK.c.task_id == i).values(**v)
+            )
+        )
+        Relay(database, Dispatcher(broker), 1.0).run_once()
+    waits = [_get(database, task_id).dispatch_at - now() for task_id in (young, old)]
+    assert timedelta(seconds=25) < waits[0] < timedelta(seconds=31)
+    assert timedelta(seconds=195) < waits[1] < timedelta(seconds=201)
 
 
 def test_pages_go_from_the_newest_to_the_oldest(creation: Creation, service: TaskService) -> None:
