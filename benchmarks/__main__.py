@@ -45,9 +45,13 @@ def main() -> None:
             installation.stop()
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     document = {"machine": machine, "runs": options.runs, "figures": results}
-    if not options.only:
+    if options.write or not options.only:
+        if options.only:
+            # The others stay as they were measured.
+            document = json.loads(RESULTS.read_text())
+            document["figures"] |= results
         RESULTS.write_text(json.dumps(document, indent=1) + "\n")
-        plot(results, ROOT / "docs")
+        plot(document["figures"], ROOT / "docs")
     for table in (of_atm(results), of_peers(results), of_growth(results)):
         if table:
             print(f"\n{table}")
@@ -57,6 +61,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", nargs="+", default=[], help="how names begin, such as 'ATM calls' Celery")
+    parser.add_argument(
+        "--write", action="store_true", help="with --only: writes these, and keeps the others"
+    )
     parser.add_argument("--millions", type=int, default=10, help="rows of the longest table")
     return parser.parse_args()
 

@@ -31,6 +31,13 @@ def bench(context: Context, payload: dict[str, str]) -> None:
     note_start()
 
 
+@handler("bench_10ms", max_retry=0)
+def bench_10ms(context: Context, payload: dict[str, str]) -> None:
+    """Takes ten milliseconds, and nothing else."""
+    note_start()
+    time.sleep(0.01)
+
+
 @handler("bench_wait", max_retry=0)
 def bench_wait(context: Context, payload: dict[str, str]) -> None:
     """Waits until it is cancelled, and notes when it is told."""

@@ -99,7 +99,8 @@ class Atm(System):
         )
         self.redis = redis.Redis.from_url(installation.valkey.url)
         # So that tasks can be created before a worker is there.
-        types.announce(self.database, "bench", {"max_retry": 0, "default_timeout_ms": 0})
+        for task_type in ("bench", "bench_10ms"):
+            types.announce(self.database, task_type, {"max_retry": 0, "default_timeout_ms": 0})
 
     def count(self, **columns: Any) -> int:
         """How many tasks there are with these values."""

@@ -90,12 +90,14 @@ def _cpu(processes: dict[str, list[int]]) -> dict[str, float]:
     return used
 
 
-def _drain(installation: Installation, processes: int, tasks: int) -> tuple[float, float, dict[str, float]]:
+def _drain(
+    installation: Installation, processes: int, tasks: int, task_type: str = "bench"
+) -> tuple[float, float, dict[str, float]]:
     """Tasks drained per second, of all and of the last three quarters, and the CPU that it took."""
     atm = Atm(installation)
     try:
         atm.start_server()
-        _create(atm, tasks)
+        _create(atm, tasks, task_type)
         worker = atm.start_worker(threads=8, processes=processes, wait=False)
         eventually(lambda: atm.starts.exists() and atm.starts.stat().st_size > 0, 30)
         watched = {
@@ -114,11 +116,11 @@ def _drain(installation: Installation, processes: int, tasks: int) -> tuple[floa
         atm.stop()
 
 
-def _create(atm: Atm, tasks: int) -> None:
+def _create(atm: Atm, tasks: int, task_type: str) -> None:
     """Creates them by the batch."""
     with Client(atm.address) as client:
         for start in range(0, tasks, 1000):
-            client.create_tasks([{"task_type": "bench", "payload": {"n": "1"}}] * min(1000, tasks - start))
+            client.create_tasks([{"task_type": task_type, "payload": {"n": "1"}}] * min(1000, tasks - start))
 
 
 def idle(installation: Installation, tasks: int = 50) -> Figures:
@@ -221,6 +223,10 @@ def growth(installation: Installation, seconds: float = 3.0) -> Figures:
         figures["CreateTask/s, 2 server processes"] = found["per_second"]
     finally:
         atm.stop()
+    for processes in (1, 2):
+        # Work that leaves the cores free: what more processes bring where there are more.
+        _, steady, _ = _drain(installation, processes, 4000, "bench_10ms")
+        figures[f"drained/s, handlers of 10 ms, processes: {processes}"] = steady
     return figures
 
 
