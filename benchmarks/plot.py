@@ -35,8 +35,8 @@ def plot(results: Results, folder: Path) -> None:
         axis.barh(names, medians, xerr=[low, high], color=colours, error_kw={"elinewidth": 1})
         axis.set_title(title, fontsize=10)
         axis.margins(x=0.18)
-        for place, median in enumerate(medians):
-            axis.text(median, place, f"  {short(median)}", va="center", fontsize=8)
+        for place, (median, above) in enumerate(zip(medians, high, strict=True)):
+            axis.text(median + above, place, f"  {short(median)}", va="center", fontsize=8)
     axes[1].set_xscale("log")
     figure.suptitle(
         "ATM commits every state to MariaDB; the others keep at most a result in Redis", fontsize=10
