@@ -120,12 +120,13 @@ class System:
         wait: bool = True,
     ) -> Process:
         """Starts `dramatiq atm.actors` and waits until its workers are in the registry."""
-        before = len(self._workers())
+        # By their ids: one that was there may be given up on meanwhile.
+        before = self._workers()
         arguments = [sys.executable, "-m", "dramatiq", "atm.actors", "-p", str(processes), "-t", str(threads)]
         worker = self._start(arguments, environment or {}, f"worker-{secrets.token_hex(3)}.log")
         if wait:
             eventually(
-                lambda: len(self._workers()) >= before + processes or worker.popen.poll() is not None,
+                lambda: len(self._workers() - before) >= processes or worker.popen.poll() is not None,
                 20,
                 "the worker does not come up",
             )
@@ -138,10 +139,11 @@ class System:
         self._clients.append(client)
         return client
 
-    def _workers(self) -> list[Any]:
+    def _workers(self) -> set[str]:
+        """The ids of those in the registry."""
         from atm.store import workers
 
-        return list(self.database.read(workers.all_workers))
+        return {worker.worker_id for worker in self.database.read(workers.all_workers)}
 
     def _start(self, arguments: list[str], environment: dict[str, str], log: str) -> Process:
         process = Process(arguments, {**self.environment, **environment}, self.folder / log)
