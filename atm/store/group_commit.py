@@ -142,9 +142,9 @@ class GroupCommit(Generic[Item, Result]):
     results of a commit before any caller is. `deliver` is given one call that
     answers all callers of a commit (`at_once`, or a loop's
     call_soon_threadsafe). With `insist`, SQL that is out of reach is waited
-    for, until `hurry` or `close`; otherwise the answer is an UnavailableError. `gather` is
-    the longest that a commit waits for more, in seconds; `size` how many
-    characters an item has, where they can be many.
+    for, until `hurry` or `close`; otherwise the answer is an UnavailableError.
+    `gather` is the longest that a commit waits for more, in seconds; `size`
+    tells how many characters an item has, where they can be many.
     """
 
     def __init__(
