@@ -10,12 +10,12 @@ import logging
 import dramatiq
 from dramatiq.middleware import CurrentMessage
 
+from atm.batching.reply import Reply
 from atm.broker import keys
 from atm.broker.broker import TaskBroker
 from atm.errors import AtmError
 from atm.service.attempts import Answer
 from atm.settings import Settings
-from atm.store.group_commit import Reply
 from atm.worker.execution import AttemptFailed
 from atm.worker.handlers import load
 from atm.worker.middleware.cancel import Cancel

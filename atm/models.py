@@ -1,11 +1,10 @@
-"""The tables, the states of a task, and the moves between them."""
+"""The tables."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, DateTime, Float, Index, Integer, String, Text
@@ -14,58 +13,7 @@ from sqlalchemy.orm import configure_mappers
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
-
-class Status(StrEnum):
-    """The states of a task, as clients see them."""
-
-    PENDING = "PENDING"
-    PROCESSING = "PROCESSING"
-    SUCCESS = "SUCCESS"
-    FAILED = "FAILED"
-    CANCELLED = "CANCELLED"
-    TIMEOUT = "TIMEOUT"
-
-
-#: Every move that a task can make. A state without moves is final.
-TRANSITIONS: dict[Status, frozenset[Status]] = {
-    Status.PENDING: frozenset({Status.PROCESSING, Status.CANCELLED}),
-    Status.PROCESSING: frozenset(
-        {Status.PENDING, Status.SUCCESS, Status.FAILED, Status.CANCELLED, Status.TIMEOUT}
-    ),
-    Status.SUCCESS: frozenset(),
-    Status.FAILED: frozenset(),
-    Status.CANCELLED: frozenset(),
-    Status.TIMEOUT: frozenset(),
-}
-FINAL = frozenset(status for status, moves in TRANSITIONS.items() if not moves)
-
-
-class LogType(StrEnum):
-    """What a row of a task's history says."""
-
-    STATE_CHANGE = "STATE_CHANGE"
-    RETRY = "RETRY"
-    ERROR = "ERROR"
-    INFO = "INFO"
-
-
-class Reason(StrEnum):
-    """Why a task ended other than in SUCCESS, for programs."""
-
-    HANDLER_ERROR = "HANDLER_ERROR"
-    NO_HANDLER = "NO_HANDLER"
-    INVALID_PAYLOAD = "INVALID_PAYLOAD"
-    INVALID_RESULT = "INVALID_RESULT"
-    TIMED_OUT = "TIMED_OUT"
-    WORKER_LOST = "WORKER_LOST"
-    CANCELLED = "CANCELLED"
-
-
-class WorkerStatus(StrEnum):
-    RUNNING = "RUNNING"
-    DRAINING = "DRAINING"
-    # Not stored: what a worker is called whose heartbeats stopped.
-    LOST = "LOST"
+from atm.states import WorkerStatus
 
 
 class UtcDateTime(TypeDecorator[datetime]):

@@ -19,19 +19,19 @@ def demo(ctx: typer.Context, server: ServerOption = None, profile: ProfileOption
     """
     config = configure(ctx, server, None, profile)
     if config.server_given:
-        raise typer.Exit(_tour(config))
+        raise typer.Exit(_run(config))
     from atm.devserver import embedded
 
     console.words("no server was named: starting one, with two workers, in a temporary folder")
     with embedded(workers=2) as address:
-        code = _tour(Config(server=address, server_given=True, output=config.output))
+        code = _run(Config(server=address, server_given=True, output=config.output))
     raise typer.Exit(code)
 
 
-def _tour(config: Config) -> int:
-    from atm_cli.tour import Tour
-    from atm_cli.tour_cases import CASES
+def _run(config: Config) -> int:
+    from atm_cli.demo_cases import CASES
+    from atm_cli.demo_run import DemoRun
 
     with connected(config) as client:
-        passed = Tour(client, config.server).run(CASES)
+        passed = DemoRun(client, config.server).run(CASES)
     return exits.OK if passed else exits.ERROR

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from atm.models import FINAL, TRANSITIONS, LogType, Status, Task, TaskLog
+from atm.models import Task, TaskLog
+from atm.states import FINAL, TRANSITIONS, LogType, Status
 from atm.store import logs
 from atm.store.database import Database
 from atm.store.tasks import Filter, page

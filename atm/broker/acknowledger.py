@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import redis
 
-from atm.broker.batches import Batches
+from atm.batching.batcher import Batcher
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Acknowledger:
     def __init__(self, acknowledge: Callable[[Sequence[Done]], None]) -> None:
         self._acknowledge = acknowledge
         self._leaving = threading.Event()
-        self._batches: Batches[Done] = Batches(self._insist, name="atm-acknowledge")
+        self._batches: Batcher[Done] = Batcher(self._insist, name="atm-acknowledge")
 
     def start(self) -> None:
         """Starts the thread."""

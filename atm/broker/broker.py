@@ -19,7 +19,7 @@ from atm.broker.acknowledger import Acknowledger, Done
 from atm.broker.connection import connect
 from atm.broker.consumer import TaskConsumer
 from atm.broker.dispenser import Dispenser, TaskMessage
-from atm.broker.endings import announce
+from atm.broker.notifications import notify_ended
 
 #: Enough to wake every consumer of a large installation; more would only be
 #: empty fetches later.
@@ -148,7 +148,7 @@ class TaskBroker(RedisBroker):
                     pipeline.eval(self._acknowledge_script, len(names), *names, *ids)
             ended = [item.ended_task for item in done if item.ended_task]
             if ended:
-                announce(pipeline, self.namespace, ended)
+                notify_ended(pipeline, self.namespace, ended)
             pipeline.execute()
 
     def acknowledge_later(self, message: TaskMessage, *, over: bool = False) -> None:

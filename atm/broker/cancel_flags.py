@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import redis
 
 from atm.broker import keys
-from atm.broker.endings import announce
+from atm.broker.notifications import notify_ended
 
 #: A flag outlives any wait in a queue that is still of interest; SQL remembers for good.
 FLAG_SECONDS = 24 * 3600
@@ -25,7 +25,7 @@ class CancelFlags:
         with self._client.pipeline(transaction=False) as pipeline:
             pipeline.set(keys.cancel_flag(self._prefix, task_id), requested_by, ex=FLAG_SECONDS)
             pipeline.publish(keys.cancel_channel(self._prefix), task_id)
-            announce(pipeline, self._prefix, [task_id])
+            notify_ended(pipeline, self._prefix, [task_id])
             pipeline.execute()
 
     def of(self, task_ids: Sequence[str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ import redis
 from dramatiq.broker import Consumer, MessageProxy
 
 from atm.broker.dispenser import Settled, TaskMessage
-from atm.models import FINAL
+from atm.states import FINAL
 
 if TYPE_CHECKING:
     from atm.broker.broker import TaskBroker

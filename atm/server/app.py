@@ -19,8 +19,8 @@ from sqlalchemy.exc import DBAPIError
 
 from atm import logs
 from atm.broker.broker import TaskBroker
-from atm.broker.endings import EndingsListener
 from atm.broker.lease import Lease
+from atm.broker.notifications import NotificationListener
 from atm.errors import SettingsError, UnavailableError
 from atm.processes import settle
 from atm.rpc import task_service_pb2 as pb
@@ -32,11 +32,11 @@ from atm.scheduler.recovery import MessageRecovery
 from atm.scheduler.relay import Relay
 from atm.scheduler.rescuer import Rescuer
 from atm.scheduler.role import Role, Runner
-from atm.scheduler.timekeeper import Timekeeper
+from atm.scheduler.timeout_sweeper import TimeoutSweeper
+from atm.server.error_boundary import BoundedServer
 from atm.server.readiness import Readiness
 from atm.server.registry import ServerRegistry
 from atm.server.servicer import Servicer
-from atm.server.translation import TranslatingServer
 from atm.server.waiting import Waiting
 from atm.service.creation import Creation
 from atm.service.dispatch import Dispatcher
@@ -143,7 +143,7 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
     )
     lookup = Lookup(database, deliver=loop.call_soon_threadsafe)
     waiting = Waiting(lookup, loop)
-    endings = EndingsListener(broker.client, broker.namespace, waiting.hear)
+    endings = NotificationListener(broker.client, broker.namespace, waiting.hear)
     service = TaskService(database, dispatcher, worker_lease=settings.worker_lease_seconds)
     pool = ThreadPoolExecutor(settings.server_threads, thread_name_prefix="atm-call")
     checker = health.aio.HealthServicer()
@@ -200,7 +200,7 @@ def _sweeps(settings: Settings, database: Database, broker: TaskBroker, dispatch
         Relay(database, dispatcher, settings.sweep_seconds),
         DataLossDetector(database, broker.client, broker.namespace),
         Rescuer(database, settings.worker_lease_seconds),
-        Timekeeper(database),
+        TimeoutSweeper(database),
         MessageRecovery(dispatcher),
     ]
     if settings.retention_seconds:
@@ -213,7 +213,7 @@ def _grpc_server(settings: Settings, servicer: Servicer, checker: Any) -> Any:
     # Two servers on one port would each get some of its calls: only where it is meant.
     options = [*_OPTIONS, ("grpc.so_reuseport", int(settings.share_ports))]
     server = grpc.aio.server(options=options, maximum_concurrent_rpcs=_MAX_CALLS)
-    translating: Any = TranslatingServer(server)
+    translating: Any = BoundedServer(server)
     add_TaskServiceServicer_to_server(servicer, translating)
     health_pb2_grpc.add_HealthServicer_to_server(checker, translating)
     if settings.reflection:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from atm.models import Leader, Server, Task, TaskLog, Worker, WorkerStatus
+from atm.models import Leader, Server, Task, TaskLog, Worker
 from atm.rpc import task_service_pb2 as pb
 from atm.service.tasks import Statistics
 from atm.service.validation import Listing, NewTask
+from atm.states import WorkerStatus
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message

@@ -12,8 +12,9 @@ from sqlalchemy.engine import Connection
 
 from atm._version import __version__
 from atm.errors import UnavailableError
-from atm.models import Server, WorkerStatus, now
+from atm.models import Server, now
 from atm.settings import Settings
+from atm.states import WorkerStatus
 from atm.store import servers
 from atm.store.database import Database
 

@@ -6,8 +6,9 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 
-from atm.models import FINAL, Task
+from atm.models import Task
 from atm.service.lookup import Lookup
+from atm.states import FINAL
 
 #: How often SQL is looked at although nothing was heard: Redis may have lost
 #: the word, and the ends that sweeps make are not announced.

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.engine import Connection
 
-from atm.models import PROGRESS_MESSAGE_LENGTH, LogType, Status, Task, now
+from atm.models import PROGRESS_MESSAGE_LENGTH, Task, now
 from atm.service.outcomes import Failed, HandedBack, Outcome, Succeeded, WorkerLost, decide
+from atm.states import LogType, Status
 from atm.store import logs, tasks
 from atm.store.database import Database
 from atm.store.logs import NewRow

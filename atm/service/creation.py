@@ -12,14 +12,16 @@ import uuid_utils
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
+from atm.batching.group_commit import GroupCommit, at_once
+from atm.batching.reply import Promise
 from atm.errors import PreconditionError, RequestReusedError, UnavailableError
-from atm.models import Status, Task, TaskConfig, now
+from atm.models import Task, TaskConfig, now
 from atm.service import validation
 from atm.service.dispatch import Dispatcher
 from atm.service.validation import NewTask
+from atm.states import Status
 from atm.store import tasks
 from atm.store.database import Database
-from atm.store.group_commit import Answer, GroupCommit, at_once
 from atm.store.tasks import Dispatch
 from atm.store.types import TypeCache
 
@@ -79,7 +81,7 @@ class Creation:
         validation.check_new_task(new)
         return self._task_of(new, self._config_of(new.task_type), now())
 
-    def submit(self, task: Task, answer: Answer[Task]) -> None:
+    def submit(self, task: Task, answer: Promise[Task]) -> None:
         """Stores it. When there is an answer, the task and its first log row are committed.
 
         The answer to a request id that was used before is the task that it made.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import redis
 
-from atm.broker.batches import Batches
+from atm.batching.batcher import Batcher
 from atm.broker.broker import TaskBroker
 from atm.broker.cancel_flags import CancelFlags
 from atm.store.tasks import Dispatch
@@ -27,7 +27,7 @@ class Dispatcher:
         self._broker = broker
         self._flags = CancelFlags(broker.client, broker.namespace)
         self._paused_until = float("-inf")
-        self._posts = Batches(self.send, name="atm-send")
+        self._posts = Batcher(self.send, name="atm-send")
 
     def start(self) -> None:
         """Starts the thread that sends what is posted."""

@@ -7,12 +7,13 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from atm.batching.group_commit import GroupCommit, at_once
+from atm.batching.reply import Promise
 from atm.errors import TaskNotFoundError
 from atm.models import Task
 from atm.service import validation
 from atm.store import tasks
 from atm.store.database import Database
-from atm.store.group_commit import Answer, GroupCommit, at_once
 
 
 class Lookup:
@@ -31,7 +32,7 @@ class Lookup:
         """Ends it."""
         self._reads.close()
 
-    def submit(self, task_id: str, answer: Answer[Task]) -> None:
+    def submit(self, task_id: str, answer: Promise[Task]) -> None:
         """The answer is the task as it is now, or a TaskNotFoundError. Raises ExhaustedError."""
         validation.check_task_id(task_id)
         self._reads.submit(task_id, answer)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from atm.models import LogType, Reason, Status, Task
+from atm.models import Task
 from atm.retrying import wait_ms
+from atm.states import LogType, Reason, Status
 from atm.store.logs import NewRow
 from atm.store.tasks import Move
 from atm.values import storable

@@ -10,23 +10,12 @@ from typing import TypeVar
 from sqlalchemy.engine import Connection
 
 from atm.errors import TaskNotFoundError
-from atm.models import (
-    FINAL,
-    Leader,
-    LogType,
-    Reason,
-    Server,
-    Status,
-    Task,
-    TaskLog,
-    Worker,
-    WorkerStatus,
-    now,
-)
+from atm.models import Leader, Server, Task, TaskLog, Worker, now
 from atm.service import validation
 from atm.service.counts import Counts
 from atm.service.dispatch import Dispatcher
 from atm.service.validation import Listing
+from atm.states import FINAL, LogType, Reason, Status, WorkerStatus
 from atm.store import logs, servers, tasks, workers
 from atm.store.database import Database
 from atm.store.logs import NewRow

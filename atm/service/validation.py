@@ -12,8 +12,9 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from atm.errors import FieldViolation, InvalidArgumentError, TaskNotFoundError
-from atm.models import ACTOR_LENGTH, REQUEST_ID_LENGTH, TASK_TYPE_LENGTH, Status
+from atm.models import ACTOR_LENGTH, REQUEST_ID_LENGTH, TASK_TYPE_LENGTH
 from atm.retrying import MAX_DELAY_MS, STRATEGIES
+from atm.states import Status
 
 #: Names and values of a payload together, in bytes of UTF-8. What is larger
 #: belongs in a file store, and its address in the payload.

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
-from atm.models import LogType, TaskLog
+from atm.models import TaskLog
+from atm.states import LogType
 from atm.store import bulk
 from atm.values import storable
 

@@ -8,7 +8,8 @@ from datetime import datetime
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.engine import Connection
 
-from atm.models import Leader, Server, WorkerStatus
+from atm.models import Leader, Server
+from atm.states import WorkerStatus
 
 SERVER = Server.__table__  # type: ignore[attr-defined]
 LEADER = Leader.__table__  # type: ignore[attr-defined]

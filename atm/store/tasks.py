@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import and_, delete, func, select, update
 from sqlalchemy.engine import Connection, RowMapping
 
-from atm.models import TRANSITIONS, LogType, Status, Task
+from atm.models import Task
+from atm.states import TRANSITIONS, LogType, Status
 from atm.store import bulk, logs
 from atm.store.logs import NewRow
 

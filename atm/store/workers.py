@@ -8,7 +8,8 @@ from datetime import datetime
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.engine import Connection
 
-from atm.models import Worker, WorkerStatus
+from atm.models import Worker
+from atm.states import WorkerStatus
 
 WORKER = Worker.__table__  # type: ignore[attr-defined]
 

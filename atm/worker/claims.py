@@ -11,12 +11,14 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
+from atm.batching.group_commit import GroupCommit
+from atm.batching.reply import Reply
 from atm.broker.dispenser import TaskMessage
 from atm.errors import AtmError, UnavailableError
-from atm.models import Status, now
+from atm.models import now
 from atm.service.attempts import Answer, Claim, ClaimedTask, End
 from atm.service.outcomes import HandedBack
-from atm.store.group_commit import GroupCommit, Reply
+from atm.states import Status
 from atm.worker.unbegun import Unbegun
 
 logger = logging.getLogger(__name__)

@@ -6,11 +6,11 @@ import logging
 import traceback
 from typing import Any
 
+from atm.batching.reply import Reply
 from atm.errors import NonRetryableError
-from atm.models import Reason
 from atm.service.attempts import Answer, Claim, End
 from atm.service.outcomes import Failed, Outcome, Succeeded, TimedOut
-from atm.store.group_commit import Reply
+from atm.states import Reason
 from atm.store.tasks import LostRaceError
 from atm.worker.claims import Claims, Commits
 from atm.worker.executors import Executor

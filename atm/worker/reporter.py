@@ -9,9 +9,10 @@ import time
 from sqlalchemy.engine import Connection
 
 from atm.errors import UnavailableError
-from atm.models import Status, Worker, WorkerStatus, now
+from atm.models import Worker, now
 from atm.service.attempts import Attempts
 from atm.service.outcomes import HandedBack, Outcome, WorkerLost
+from atm.states import Status, WorkerStatus
 from atm.store import tasks, workers
 from atm.store.database import Database
 from atm.worker.interruption import Kind

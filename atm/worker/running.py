@@ -6,8 +6,8 @@ import threading
 import time
 from typing import Protocol
 
+from atm.batching.reply import Reply
 from atm.service.attempts import Answer, ClaimedTask
-from atm.store.group_commit import Reply
 from atm.worker.context import Context
 from atm.worker.handlers import HandlerSpec
 from atm.worker.interruption import Interruption, Kind

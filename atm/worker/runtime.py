@@ -15,6 +15,7 @@ from contextlib import suppress
 from dramatiq import Worker as DramatiqWorker
 
 from atm._version import __version__
+from atm.batching.group_commit import GATHER_SECONDS, GroupCommit
 from atm.broker.broker import TaskBroker
 from atm.broker.cancel_flags import CancelFlags
 from atm.errors import UnavailableError
@@ -25,7 +26,6 @@ from atm.service.outcomes import HandedBack
 from atm.settings import Settings
 from atm.store import types
 from atm.store.database import Database
-from atm.store.group_commit import GATHER_SECONDS, GroupCommit
 from atm.worker.claims import Claims, Commits
 from atm.worker.execution import Execution, unstorable
 from atm.worker.executors import Executor

@@ -1,4 +1,4 @@
-"""`python -m acceptance.cluster`: three servers, two worker processes, and the tour against each server.
+"""`python -m acceptance.cluster`: three servers, two worker processes, and the demo against each server.
 
 On MariaDB where it is installed, on SQLite otherwise; Redis is the embedded Valkey.
 """

@@ -8,7 +8,8 @@ from collections.abc import Set as AbstractSet
 from history import problems_of
 from sqlalchemy import select
 
-from atm.models import FINAL, Status, Task, TaskLog
+from atm.models import Task, TaskLog
+from atm.states import FINAL, Status
 from atm.store.database import Database
 from atm.store.logs import LOG
 from atm.store.tasks import TASK

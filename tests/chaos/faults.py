@@ -14,7 +14,7 @@ from fix_system import eventually
 from atm.broker import keys
 from atm.broker.broker import TaskBroker
 from atm.errors import ServiceError
-from atm.models import Status
+from atm.states import Status
 from atm.store.tasks import Filter, page
 from chaos.installation import Installation, Part, freeze, send_signal
 

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from history import problems_of
 
-from atm.models import Status, Task, TaskLog
+from atm.models import Task, TaskLog
+from atm.states import Status
 from chaos import checker
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from atm.addresses import parse_sql_dsn
 from atm.broker.broker import TaskBroker
 from atm.errors import InvalidArgumentError, UnavailableError
-from atm.models import LogType, Reason, Status, Task, now
+from atm.models import Task, now
 from atm.scheduler.relay import Relay
 from atm.service.attempts import Attempts, Line, Progress, Report
 from atm.service.creation import Creation
@@ -28,6 +28,7 @@ from atm.service.dispatch import Dispatcher
 from atm.service.outcomes import Cancelled, Failed, HandedBack, Succeeded, TimedOut, WorkerLost
 from atm.service.tasks import TaskService
 from atm.service.validation import Listing, NewTask
+from atm.states import LogType, Reason, Status
 from atm.store import logs, schema, tasks, types
 from atm.store.database import Database
 from atm.store.tasks import Move

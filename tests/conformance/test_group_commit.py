@@ -13,10 +13,10 @@ from sqlalchemy import insert, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
+from atm.batching.group_commit import MOST, GroupCommit
 from atm.errors import ExhaustedError, UnavailableError
 from atm.models import TaskConfig, now
 from atm.store.database import Database
-from atm.store.group_commit import MOST, GroupCommit
 from atm.store.types import CONFIG
 
 

@@ -15,16 +15,17 @@ from sqlalchemy.engine import Connection
 
 from atm.addresses import parse_sql_dsn
 from atm.broker.broker import TaskBroker
-from atm.models import Status, now
+from atm.models import now
 from atm.scheduler.pruner import Pruner
 from atm.scheduler.relay import Relay
 from atm.scheduler.rescuer import Rescuer
-from atm.scheduler.timekeeper import Timekeeper
+from atm.scheduler.timeout_sweeper import TimeoutSweeper
 from atm.service.attempts import Attempts
 from atm.service.creation import Creation
 from atm.service.dispatch import Dispatcher
 from atm.service.outcomes import Succeeded
 from atm.service.validation import NewTask
+from atm.states import Status
 from atm.store import logs, schema, servers, tasks, workers
 from atm.store.database import Database
 from atm.store.tasks import Filter
@@ -142,7 +143,7 @@ def test_explain_shows_an_index_for_it(million: Database, name: str) -> None:
 def test_sweeps_read_only_what_is_due(million: Database) -> None:
     sweeps: list[Any] = [
         Relay(million, _Silent(), 0.1),
-        Timekeeper(million),
+        TimeoutSweeper(million),
         Pruner(million, 1000 * 24 * 3600.0),
     ]
     for sweep in sweeps:

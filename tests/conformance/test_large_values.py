@@ -6,13 +6,13 @@ import pytest
 from history import check_history
 from sqlalchemy import select
 
-from atm.models import Status
+from atm.batching.group_commit import GroupCommit
 from atm.service.attempts import Answer, Attempts, Claim, End, Line, Report, size_of
 from atm.service.creation import Creation
 from atm.service.outcomes import Succeeded
 from atm.service.validation import MAX_PAYLOAD_BYTES, NewTask
+from atm.states import Status
 from atm.store.database import Database
-from atm.store.group_commit import GroupCommit
 from atm.store.tasks import TASK
 from atm.worker.journal import MAX_CHARACTERS, Journal
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atm.models import TRANSITIONS, LogType, Reason, Status, Task
+from atm.models import Task
 from atm.service.outcomes import (
     Cancelled,
     Failed,
@@ -18,6 +18,7 @@ from atm.service.outcomes import (
     WorkerLost,
     decide,
 )
+from atm.states import TRANSITIONS, LogType, Reason, Status
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -124,7 +124,7 @@ def test_a_database_out_of_reach_is_one_line_without_the_password(
     assert len(outcome.err.splitlines()) == 1
 
 
-def test_the_tour_starts_a_server_of_its_own_when_none_is_named(
+def test_the_demo_starts_a_server_of_its_own_when_none_is_named(
     run: Any, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopped: list[int] = []

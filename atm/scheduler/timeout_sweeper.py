@@ -18,7 +18,7 @@ GRACE = timedelta(seconds=6)
 BATCH = 500
 
 
-class Timekeeper:
+class TimeoutSweeper:
     """Overdue → TIMEOUT, or another attempt."""
 
     interval = 1.0

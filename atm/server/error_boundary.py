@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 Decode = Callable[[bytes], Any]
 
 
-class Translated(grpc.GenericRpcHandler):
+class ErrorBoundary(grpc.GenericRpcHandler):
     """The methods of a service, with requests decoded here, so that malformed bytes are INVALID_ARGUMENT
     (gRPC says INTERNAL), and with every error of ATM answered with its code and details.
 
@@ -37,11 +37,11 @@ class Translated(grpc.GenericRpcHandler):
             inner = self._inner.service(handler_call_details)
             if inner is None:
                 return None
-            method = self._methods[name] = _translated(inner)
+            method = self._methods[name] = _bounded(inner)
         return method
 
 
-class TranslatingServer:
+class BoundedServer:
     """What the generated `add_…_to_server` take for a server: it adds their methods translated."""
 
     def __init__(self, server: Any) -> None:
@@ -49,13 +49,13 @@ class TranslatingServer:
 
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         """Adds them."""
-        self._server.add_generic_rpc_handlers([Translated(handler) for handler in handlers])
+        self._server.add_generic_rpc_handlers([ErrorBoundary(handler) for handler in handlers])
 
     def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
         """A short cut that a server of asyncio does not have."""
 
 
-def _translated(handler: Any) -> Any:
+def _bounded(handler: Any) -> Any:
     decode = handler.request_deserializer or bytes
     if handler.unary_unary is not None:
         return grpc.unary_unary_rpc_method_handler(

@@ -1,7 +1,7 @@
-"""A queue that many threads fill one by one, and one thread empties by the batch.
+"""A queue that many threads fill one item at a time, and one thread empties by the batch.
 
-Being woken costs a thread more than the work that it is woken for. So the one
-that empties sleeps until there is enough, and those who fill wake it once.
+Waking a thread costs more than the work it is woken for. So the thread that
+empties the queue sleeps until there is enough, and is woken once.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ Item = TypeVar("Item")
 _NEVER = sys.maxsize
 
 
-class Gathering(Generic[Item]):
-    """Holds items in their order. `take` is for one thread, everything else for any."""
+class BatchQueue(Generic[Item]):
+    """Holds items in their order. `take` is for one thread, every other method for any."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._items: deque[Item] = deque()
         self._closed = False
-        #: How many have to be here for `take` to be woken.
+        #: How many items wake `take`.
         self._awaited = _NEVER
         self._expected = 1
         self._bell = threading.Lock()
@@ -35,27 +35,28 @@ class Gathering(Generic[Item]):
         return len(self._items)
 
     def put(self, item: Item) -> None:
-        """Adds one."""
+        """Adds one item."""
         self._items.append(item)
         if len(self._items) >= self._awaited:
             self._ring()
 
     def extend(self, items: Iterable[Item]) -> None:
-        """Adds several."""
+        """Adds several items."""
         self._items.extend(items)
         if len(self._items) >= self._awaited:
             self._ring()
 
     def close(self) -> None:
-        """`take` waits no more: it gives what is left, then nothing."""
+        """Ends the waiting of `take`, which then gives what is left, and after that nothing."""
         self._closed = True
         self._ring()
 
     def take(self, patience: float) -> list[Item]:
-        """Waits for one item, and takes up to `most`; an empty list after the last one.
+        """Waits for one item, and takes up to `most`; an empty list when the queue is closed and empty.
 
-        Those who have put the last batch are likely to come again: as many are
-        waited for, up to `patience` seconds. One that was alone is not.
+        Callers who put an item into the last batch are likely to put another
+        one soon, so as many items as that batch had are waited for, up to
+        `patience` seconds. After a batch of one item nothing is waited for.
         """
         self._wait_for(1)
         if self._expected > 1:
@@ -69,12 +70,12 @@ class Gathering(Generic[Item]):
         while len(self._items) < count and not self._closed:
             if not self._bell.acquire(timeout=seconds):
                 break
-            # Perhaps an old ring, by one who was slow.
+            # It may have been rung for an earlier wait, by a thread that was slow.
             self._awaited = count
         self._awaited = _NEVER
 
     def _ring(self) -> None:
         self._awaited = _NEVER
-        # Another may have rung at the same moment.
+        # Another thread may have rung at the same moment.
         with suppress(RuntimeError):
             self._bell.release()

@@ -1,11 +1,11 @@
-"""The eight cases of the tour, each with what it checks."""
+"""The eight cases of the demo, each with what it checks."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
 
-from atm_cli.tour import TASK_TYPE, Case, CaseFailed, Tour, require
+from atm_cli.demo_run import TASK_TYPE, Case, CaseFailed, DemoRun, require
 from atm_cli.waiting import progress_bar
 
 if TYPE_CHECKING:
@@ -27,93 +27,93 @@ MOVES: dict[str, frozenset[str]] = {
 }
 
 
-def normal_task(tour: Tour) -> None:
+def normal_task(demo: DemoRun) -> None:
     """A task of normal priority is accepted, runs, and leaves a result."""
-    task = tour.create()
-    done = tour.wait_for_success(task.task_id)
+    task = demo.create()
+    done = demo.wait_for_success(task.task_id)
     for key, value in sorted(done.result.items()):
-        tour.say(f"result: {key} = {value}")
+        demo.say(f"result: {key} = {value}")
     require(bool(done.worker_id), "no worker is named")
     require(done.started_at is not None and done.completed_at is not None, "its times are missing")
 
 
-def high_task(tour: Tour) -> None:
+def high_task(demo: DemoRun) -> None:
     """A task of high priority is accepted as such, and runs."""
-    done = tour.wait_for_success(tour.create(", high priority", high=True).task_id)
+    done = demo.wait_for_success(demo.create(", high priority", high=True).task_id)
     require(done.priority == 1, f"its priority became {done.priority}")
 
 
-def batch(tour: Tour) -> None:
+def batch(demo: DemoRun) -> None:
     """Five tasks are handed over one after the other, each with an id of its own."""
-    tour.batch = [tour.create(f" ({number} of {BATCH_SIZE})").task_id for number in range(1, BATCH_SIZE + 1)]
-    require(len(set(tour.batch)) == BATCH_SIZE, "two of them have the same id")
+    demo.batch = [demo.create(f" ({number} of {BATCH_SIZE})").task_id for number in range(1, BATCH_SIZE + 1)]
+    require(len(set(demo.batch)) == BATCH_SIZE, "two of them have the same id")
 
 
-def batch_states(tour: Tour) -> None:
+def batch_states(demo: DemoRun) -> None:
     """All five can be listed and read, and all of them succeed."""
-    require(bool(tour.batch), "there is no batch: case 3 made none")
-    listed = _listed(tour)
-    for task_id in tour.batch:
-        task = tour.client.get_task(task_id)
-        tour.say(f"{task_id} is", status=task.status)
+    require(bool(demo.batch), "there is no batch: case 3 made none")
+    listed = _listed(demo)
+    for task_id in demo.batch:
+        task = demo.client.get_task(task_id)
+        demo.say(f"{task_id} is", status=task.status)
         require(task_id in listed, f"{task_id} is not in the list of tasks")
-    for task_id in tour.batch:
-        tour.wait_for_success(task_id)
+    for task_id in demo.batch:
+        demo.wait_for_success(task_id)
 
 
-def cancel(tour: Tour) -> None:
+def cancel(demo: DemoRun) -> None:
     """A task that is cancelled right away ends CANCELLED within seconds."""
-    task = tour.create()
-    answer = tour.client.cancel_task(task.task_id, requested_by="atm demo")
-    tour.say(f"cancel: {answer.message}")
+    task = demo.create()
+    answer = demo.client.cancel_task(task.task_id, requested_by="atm demo")
+    demo.say(f"cancel: {answer.message}")
     require(answer.success, f"cancelling was refused: {answer.message}")
-    done = tour.client.wait_for_task(task.task_id, CANCEL_SECONDS)
-    tour.say(f"{task.task_id} ended:", status=done.status)
+    done = demo.client.wait_for_task(task.task_id, CANCEL_SECONDS)
+    demo.say(f"{task.task_id} ended:", status=done.status)
     require(done.status == "CANCELLED", f"it ended {done.status}")
-    tour.cancelled.append(task.task_id)
+    demo.cancelled.append(task.task_id)
 
 
-def history(tour: Tour) -> None:
+def history(demo: DemoRun) -> None:
     """The log of a task that succeeded leads from nothing to SUCCESS, by legal moves only."""
-    require(bool(tour.succeeded), "there is no task with a history: none has succeeded")
-    logs = tour.client.get_task_logs(tour.succeeded[0])
+    require(bool(demo.succeeded), "there is no task with a history: none has succeeded")
+    logs = demo.client.get_task_logs(demo.succeeded[0])
     for row in logs:
         change = f"{row.from_status or '(new)'} → {row.to_status}  " if row.to_status else ""
-        tour.say(f"{row.log_type}: {change}{row.message}".rstrip())
+        demo.say(f"{row.log_type}: {change}{row.message}".rstrip())
     check_path(logs, "SUCCESS")
 
 
-def wait_with_progress(tour: Tour) -> None:
+def wait_with_progress(demo: DemoRun) -> None:
     """Waiting for a task tells each change, in order, and ends when the task does."""
     seen: list[Task] = []
-    task = tour.create()
+    task = demo.create()
     with progress_bar() as show:
 
         def note(state: Task) -> None:
             seen.append(state)
             show(state)
 
-        done = tour.client.wait_for_task(task.task_id, 60.0, note)
+        done = demo.client.wait_for_task(task.task_id, 60.0, note)
     for state in seen:
-        tour.say(f"{state.progress:4.0%} {state.progress_message}".rstrip(), status=state.status)
+        demo.say(f"{state.progress:4.0%} {state.progress_message}".rstrip(), status=state.status)
     require(done.succeeded, f"it ended {done.status}: {done.error_message}")
-    tour.succeeded.append(task.task_id)
+    demo.succeeded.append(task.task_id)
     require(bool(seen) and seen[-1].is_final, "the last change that was told is not its end")
     require(not any(state.is_final for state in seen[:-1]), "a change was told after its end")
 
 
-def statistics(tour: Tour) -> None:
-    """The counts grew by what the tour made, and there are workers."""
+def statistics(demo: DemoRun) -> None:
+    """The counts grew by what the demo made, and there are workers."""
     give_up = time.monotonic() + COUNT_SECONDS
-    while problem := _count_problem(tour):
+    while problem := _count_problem(demo):
         if time.monotonic() > give_up:
             raise CaseFailed(problem)
         time.sleep(0.2)
-    now = tour.client.get_statistics()
+    now = demo.client.get_statistics()
     for status, count in now.tasks_by_status.items():
-        tour.say(f"{count} (+{count - tour.before.tasks_by_status.get(status, 0)})", status=status)
-    tour.say(f"{now.workers} workers, {now.load} of {now.capacity} slots busy")
-    running = [worker for worker in tour.client.list_workers() if worker.status == "RUNNING"]
+        demo.say(f"{count} (+{count - demo.before.tasks_by_status.get(status, 0)})", status=status)
+    demo.say(f"{now.workers} workers, {now.load} of {now.capacity} slots busy")
+    running = [worker for worker in demo.client.list_workers() if worker.status == "RUNNING"]
     require(bool(running), "no worker is running")
 
 
@@ -132,31 +132,31 @@ def check_path(logs: list[TaskLog], end: str) -> None:
     require(state == end, f"the history ends in {state or 'nothing'}, not {end}")
 
 
-def _listed(tour: Tour) -> set[str]:
+def _listed(demo: DemoRun) -> set[str]:
     """The tasks of the batch that the list shows; newer ones of others may come before them."""
-    wanted = set(tour.batch)
+    wanted = set(demo.batch)
     found: set[str] = set()
     for number in range(1, _MAX_PAGES + 1):
-        page = tour.client.list_tasks(task_type=TASK_TYPE, page=number, page_size=_PAGE_SIZE)
+        page = demo.client.list_tasks(task_type=TASK_TYPE, page=number, page_size=_PAGE_SIZE)
         found |= wanted & {task.task_id for task in page}
         if found == wanted or number >= page.pages:
             break
     return found
 
 
-def _count_problem(tour: Tour) -> str:
+def _count_problem(demo: DemoRun) -> str:
     """What is wrong with the counts; empty if nothing is. Others may add to them as well."""
-    before, now = tour.before, tour.client.get_statistics()
+    before, now = demo.before, demo.client.get_statistics()
     of_type = now.tasks_by_type.get(TASK_TYPE, 0) - before.tasks_by_type.get(TASK_TYPE, 0)
     grown = {
-        "tasks": (now.total - before.total, len(tour.made)),
-        f"tasks of type {TASK_TYPE}": (of_type, len(tour.made)),
+        "tasks": (now.total - before.total, len(demo.made)),
+        f"tasks of type {TASK_TYPE}": (of_type, len(demo.made)),
     }
-    for status, own in (("SUCCESS", tour.succeeded), ("CANCELLED", tour.cancelled)):
+    for status, own in (("SUCCESS", demo.succeeded), ("CANCELLED", demo.cancelled)):
         grown[status] = (now.tasks_by_status.get(status, 0) - before.tasks_by_status.get(status, 0), len(own))
     for what, (growth, made) in grown.items():
         if growth < made:
-            return f"the count of {what} grew by {growth}, but the tour made {made}"
+            return f"the count of {what} grew by {growth}, but the demo made {made}"
     return "" if now.workers > 0 else "no worker is counted"
 
 

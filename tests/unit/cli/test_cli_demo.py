@@ -9,8 +9,8 @@ import pytest
 from fake_task_service import FakeTaskService
 
 from atm.client import TaskLog
-from atm_cli.tour import CaseFailed
-from atm_cli.tour_cases import check_path
+from atm_cli.demo_cases import check_path
+from atm_cli.demo_run import CaseFailed
 
 
 def path(*states: str) -> list[TaskLog]:

@@ -1,4 +1,4 @@
-"""What the cases of the tour share: the client, what they made, and how they are told."""
+"""What the cases of the demo share: the client, what they made, and how they are told."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from atm_cli.waiting import wait
 if TYPE_CHECKING:
     from atm.client import Client, Task
 
-#: The built-in type that the tour makes: it works about two seconds and takes no payload.
+#: The built-in type that the demo makes: it works about two seconds and takes no payload.
 TASK_TYPE = "example_task"
 #: How long one task may take, in seconds; a shared server may have others first.
 TASK_SECONDS = 60.0
 
 
-class CaseFailed(Exception):  # noqa: N818 - an outcome of the tour, not a fault of it
+class CaseFailed(Exception):  # noqa: N818 - an outcome of the demo, not a fault of it
     """What a case shows is not what it promises; the message says how."""
 
 
@@ -34,10 +34,10 @@ class Case:
     """
 
     title: str
-    run: Callable[[Tour], None]
+    run: Callable[[DemoRun], None]
 
 
-class Tour:
+class DemoRun:
     """One walk through the cases. Only tasks that it made are looked at, so a shared server will do."""
 
     def __init__(self, client: Client, server: str) -> None:
@@ -52,7 +52,7 @@ class Tour:
 
     def run(self, cases: Sequence[Case]) -> bool:
         """Runs the cases in turn, whatever becomes of each. True if all of them hold."""
-        self._line(("The tour of ATM", "bold"), (f"  on {visible(self.server)}", "dim"))
+        self._line(("The demo of ATM", "bold"), (f"  on {visible(self.server)}", "dim"))
         passed = sum(self._run_case(number, case) for number, case in enumerate(cases, start=1))
         good = passed == len(cases)
         self._line()

@@ -8,12 +8,12 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atm.gathering import Gathering
+from atm.batching.batch_queue import BatchQueue
 
 
-def _take_all(gathering: Gathering[tuple[int, int]], patience: float) -> list[list[tuple[int, int]]]:
+def _take_all(queue: BatchQueue[tuple[int, int]], patience: float) -> list[list[tuple[int, int]]]:
     batches = []
-    while batch := gathering.take(patience):
+    while batch := queue.take(patience):
         batches.append(batch)
     return batches
 
@@ -27,9 +27,9 @@ def _take_all(gathering: Gathering[tuple[int, int]], patience: float) -> list[li
 def test_whatever_threads_put_is_taken_once_and_in_their_order(
     threads: list[list[int]], most: int, patience: float
 ) -> None:
-    gathering: Gathering[tuple[int, int]] = Gathering(most)
+    queue: BatchQueue[tuple[int, int]] = BatchQueue(most)
     batches: list[list[tuple[int, int]]] = []
-    taker = threading.Thread(target=lambda: batches.extend(_take_all(gathering, patience)))
+    taker = threading.Thread(target=lambda: batches.extend(_take_all(queue, patience)))
     taker.start()
 
     def put(thread: int, sizes: list[int]) -> None:
@@ -38,16 +38,16 @@ def test_whatever_threads_put_is_taken_once_and_in_their_order(
             items = [(thread, number + n) for n in range(size)]
             number += size
             if size == 1:
-                gathering.put(items[0])
+                queue.put(items[0])
             else:
-                gathering.extend(items)
+                queue.extend(items)
 
     putters = [threading.Thread(target=put, args=(n, sizes)) for n, sizes in enumerate(threads)]
     for putter in putters:
         putter.start()
     for putter in putters:
         putter.join(10)
-    gathering.close()
+    queue.close()
     taker.join(10)
     assert not taker.is_alive()
     assert all(len(batch) <= most for batch in batches)
@@ -58,28 +58,28 @@ def test_whatever_threads_put_is_taken_once_and_in_their_order(
 
 
 def test_those_who_put_the_last_batch_are_waited_for_and_one_that_was_alone_is_not() -> None:
-    gathering: Gathering[int] = Gathering(100)
-    gathering.extend(range(3))
-    assert gathering.take(60) == [0, 1, 2]
-    gathering.put(3)
-    threading.Timer(0.05, lambda: gathering.extend([4, 5])).start()
+    queue: BatchQueue[int] = BatchQueue(100)
+    queue.extend(range(3))
+    assert queue.take(60) == [0, 1, 2]
+    queue.put(3)
+    threading.Timer(0.05, lambda: queue.extend([4, 5])).start()
     # Not for a minute: only until all three are here.
-    assert gathering.take(60) == [3, 4, 5]
+    assert queue.take(60) == [3, 4, 5]
     for number in range(6, 12):
         # They do not come again: less and less is expected.
-        gathering.put(number)
-        assert gathering.take(0.001) == [number]
-    gathering.put(12)
+        queue.put(number)
+        assert queue.take(0.001) == [number]
+    queue.put(12)
     began = time.monotonic()
-    assert gathering.take(60) == [12]
+    assert queue.take(60) == [12]
     assert time.monotonic() - began < 30
 
 
 def test_closing_ends_the_waiting() -> None:
-    gathering: Gathering[int] = Gathering(100)
-    gathering.extend(range(5))
-    assert gathering.take(60) == [0, 1, 2, 3, 4]
-    gathering.put(5)
-    threading.Timer(0.05, gathering.close).start()
-    assert gathering.take(60) == [5]
-    assert gathering.take(60) == []
+    queue: BatchQueue[int] = BatchQueue(100)
+    queue.extend(range(5))
+    assert queue.take(60) == [0, 1, 2, 3, 4]
+    queue.put(5)
+    threading.Timer(0.05, queue.close).start()
+    assert queue.take(60) == [5]
+    assert queue.take(60) == []

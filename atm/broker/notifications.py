@@ -18,12 +18,12 @@ RECONNECT_SECONDS = 1.0
 _LOOK_SECONDS = 1.0
 
 
-def announce(client: redis.client.Pipeline | redis.Redis, prefix: str, task_ids: Sequence[str]) -> None:
+def notify_ended(client: redis.client.Pipeline | redis.Redis, prefix: str, task_ids: Sequence[str]) -> None:
     """Tells whoever listens. Raises redis.RedisError."""
     client.publish(keys.ended_channel(prefix), " ".join(task_ids))
 
 
-class EndingsListener:
+class NotificationListener:
     """One thread with one subscription; `hear` is called in it with the ids of tasks that have ended."""
 
     def __init__(self, client: redis.Redis, prefix: str, hear: Callable[[list[str]], None]) -> None:

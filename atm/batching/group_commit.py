@@ -1,0 +1,221 @@
+"""Group commit: what several callers want to write at the same time shares one transaction.
+
+A commit that is durable costs a millisecond of waiting for the disk, whether
+it holds one row or two hundred. What is handed over while a commit runs makes
+up the next one, so that a busy process commits as often as a quiet one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
+
+from atm.batching.batch_queue import BatchQueue
+from atm.batching.reply import Promise, Reply
+from atm.errors import ExhaustedError, UnavailableError
+
+logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+#: Items of one transaction. More would make those wait that come first, for
+#: little: at 200 rows a commit the database is near its best.
+MOST = 200
+#: A commit waits for those who took part in the last one for twice as long as
+#: that one took, up to this. A process that is busy takes longer for a commit,
+#: and fuller ones leave it more time for everything else.
+GATHER_SECONDS = 0.02
+#: Characters in the items of one transaction. A packet to MariaDB may have 16 MB
+#: by default, and a character that has to be quoted twice takes seven bytes.
+MOST_CHARACTERS = 2_000_000
+#: Items that may wait. At a few thousand a second this is seconds of work:
+#: a caller had better come back later.
+CAPACITY = 10_000
+#: When a caller that is turned away should come back.
+BUSY_SECONDS = 1.0
+#: Between two tries to write to an SQL that is out of reach.
+_AGAIN_SECONDS = 0.5
+
+Entry = tuple[Item, Promise[Result]]
+#: Gets a transaction and items; gives a result for each, or an exception that is raised for its caller.
+Work = Callable[[Any, Sequence[Item]], Sequence[Result | Exception]]
+#: `Database.write`, or `Database.read` for callers that only want to know.
+Transact = Callable[[Callable[[Any], Any]], Any]
+
+
+def at_once(answer: Callable[[], None]) -> None:
+    """Answers callers in the committing thread."""
+    answer()
+
+
+class GroupCommit(Generic[Item, Result]):
+    """One thread that commits what is submitted, in groups.
+
+    `work` runs again, with fewer items, when its transaction was undone: an
+    item that fails fails alone. `alone`, if given, is asked what to answer for
+    an item whose transaction of its own failed; it raises what is no answer.
+    `committed` is told the results of a commit before any caller is.
+    `deliver` is given one call that answers all callers of a commit
+    (`at_once`, or a loop's call_soon_threadsafe). With `insist`, SQL that is
+    out of reach is waited for, until `hurry` or `close`; otherwise the answer
+    is an UnavailableError. `gather` is the longest that a commit waits for
+    more items, in seconds; `size` tells how many characters an item has, where
+    they can be many.
+    """
+
+    def __init__(
+        self,
+        transact: Transact,
+        work: Work[Item, Result],
+        *,
+        name: str,
+        alone: Callable[[Item, Exception], Result] | None = None,
+        committed: Callable[[Sequence[Result | Exception]], None] | None = None,
+        deliver: Callable[[Callable[[], None]], Any] = at_once,
+        insist: bool = False,
+        capacity: int = CAPACITY,
+        gather: float = GATHER_SECONDS,
+        size: Callable[[Item], int] | None = None,
+    ) -> None:
+        self._transact = transact
+        self._work = work
+        self._alone = alone
+        self._committed = committed
+        self._deliver = deliver
+        self._insist = insist
+        self._capacity = capacity
+        self._gather = gather
+        self._size = size
+        self._queue: BatchQueue[Entry[Item, Result]] = BatchQueue(MOST)
+        self._closed = False
+        self._hurried = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def hurry(self) -> None:
+        """From now on an SQL that is out of reach is not waited for, in spite of `insist`."""
+        self._hurried.set()
+
+    def close(self) -> None:
+        """Commits what was submitted, if SQL can be reached, and ends the thread."""
+        self._closed = True
+        self._hurried.set()
+        self._queue.close()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def __len__(self) -> int:
+        """How many items wait."""
+        return len(self._queue)
+
+    def submit(self, item: Item, promise: Promise[Result]) -> None:
+        """Commits the item soon; the promise gets the result then.
+
+        Raises ExhaustedError when too many items wait, and UnavailableError after `close`.
+        """
+        if self._closed or len(self._queue) >= self._capacity:
+            raise self._refusal()
+        self._queue.put((item, promise))
+
+    def call(self, item: Item) -> Result:
+        """The committed result, for a thread that waits for it. Raises what `work` raises."""
+        return self.ask([item])[0].result()
+
+    def ask(self, items: Sequence[Item]) -> list[Reply[Result]]:
+        """Commits the items soon, in one transaction if they fit; a reply for each. Raises like `submit`."""
+        if self._closed or len(self._queue) >= self._capacity:
+            raise self._refusal()
+        replies: list[Reply[Result]] = [Reply() for _ in items]
+        self._queue.extend(zip(items, replies, strict=True))
+        return replies
+
+    def _refusal(self) -> Exception:
+        if self._closed:
+            return UnavailableError("this process stops", reason="STOPPING", retry_after=BUSY_SECONDS)
+        return ExhaustedError(
+            "more is waiting to be stored than can be stored in time: come back later",
+            reason="TOO_BUSY",
+            retry_after=BUSY_SECONDS,
+        )
+
+    def _run(self) -> None:
+        took = 0.0
+        while taken := self._queue.take(min(2 * took, self._gather)):
+            began = time.monotonic()
+            try:
+                # A caller may be gone by now: nothing was promised to it.
+                self._settle([entry for entry in taken if not entry[1].done()])
+            except Exception:
+                # The thread must live: without it nothing is committed any more.
+                logger.exception("%s: answers to a commit were not delivered", self._thread.name)
+            took = time.monotonic() - began
+
+    def _settle(self, entries: list[Entry[Item, Result]]) -> None:
+        """Commits these, and answers their callers."""
+        for portion in self._portions(entries):
+            try:
+                results = self._commit([item for item, _ in portion])
+            except Exception as defect:
+                logger.exception("%s: a commit failed in a way that was not foreseen", self._thread.name)
+                results = [defect] * len(portion)
+            self._deliver(lambda portion=portion, results=results: _answer(portion, results))  # type: ignore[misc]
+
+    def _portions(self, entries: list[Entry[Item, Result]]) -> Iterator[list[Entry[Item, Result]]]:
+        """The entries, in as few transactions as have no more than MOST_CHARACTERS, or one item."""
+        portion: list[Entry[Item, Result]] = []
+        held = 0
+        for entry in entries:
+            size = self._size(entry[0]) if self._size is not None else 0
+            if portion and held + size > MOST_CHARACTERS:
+                yield portion
+                portion, held = [], 0
+            portion.append(entry)
+            held += size
+        if portion:
+            yield portion
+
+    def _commit(self, items: Sequence[Item]) -> list[Result | Exception]:
+        while True:
+            try:
+                results = list(self._transact(lambda transaction: self._work(transaction, items)))
+            except UnavailableError as error:
+                if not self._insist:
+                    return [error] * len(items)
+                logger.warning("%s; trying again", error)
+                if self._hurried.wait(_AGAIN_SECONDS):
+                    return [error] * len(items)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it must not fail the other items
+                return self._apart(items, error)
+            else:
+                if self._committed is not None:
+                    self._committed(results)
+                return results
+
+    def _apart(self, items: Sequence[Item], error: Exception) -> list[Result | Exception]:
+        """Results of items of which one cannot be written: by halves, until it is alone."""
+        if len(items) > 1:
+            middle = len(items) // 2
+            return self._commit(items[:middle]) + self._commit(items[middle:])
+        if self._alone is None:
+            return [error]
+        try:
+            return [self._alone(items[0], error)]
+        except Exception as final:  # noqa: BLE001 - that is the answer
+            return [final]
+
+
+def _answer(entries: Sequence[Entry[Item, Result]], results: Sequence[Result | Exception]) -> None:
+    for (_, promise), result in zip(entries, results, strict=True):
+        if promise.done():
+            continue
+        if isinstance(result, Exception):
+            promise.set_exception(result)
+        else:
+            promise.set_result(result)
