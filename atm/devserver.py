@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import IO
 
 import grpc
-import redis
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from atm.errors import SettingsError, UnavailableError
+from atm.broker.broker import TaskBroker
+from atm.errors import BrokerUnavailableError, SettingsError, UnavailableError
 from atm.server.app import run
 from atm.settings import Settings
 from atm.supervisor.supervisor import Supervisor
@@ -133,14 +133,13 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _wait_for_redis(url: str) -> None:
-    client = redis.Redis.from_url(url)
     end = time.monotonic() + _START_SECONDS
-    with contextlib.closing(client):
+    with contextlib.closing(TaskBroker(url, prefix="")) as broker:
         while True:
             try:
-                client.ping()
+                broker.ping()
                 return
-            except redis.RedisError as error:
+            except BrokerUnavailableError as error:
                 if time.monotonic() > end:
                     raise UnavailableError(f"the embedded Redis does not start: {error}") from error
                 time.sleep(_LOOK_SECONDS)

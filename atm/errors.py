@@ -9,6 +9,7 @@ AtmError
 │   ├── RequestReusedError       the request's id has made another task
 │   ├── PreconditionError        unknown or disabled type
 │   ├── UnavailableError         SQL or the server is out of reach; try again
+│   │   └── BrokerUnavailableError   Redis is; SQL has everything
 │   ├── ExhaustedError           too big, or too busy
 │   ├── DeadlineError            the call took longer than its deadline
 │   ├── PermissionDeniedError        the server refuses the caller
@@ -125,6 +126,12 @@ class UnavailableError(ServiceError):
 
     code = "UNAVAILABLE"
     default_reason = "UNAVAILABLE"
+
+
+class BrokerUnavailableError(UnavailableError):
+    """Redis is out of reach, or refuses. Nothing is lost: SQL has every task, and the relay sends it."""
+
+    default_reason = "BROKER_UNAVAILABLE"
 
 
 class ExhaustedError(ServiceError):

@@ -14,7 +14,7 @@ _PR_SET_PDEATHSIG = 1
 _COLLECT_AFTER = 20_000
 
 
-def settle() -> None:
+def freeze_heap() -> None:
     """What the process has made so far stays: the garbage collector need not look at it again.
 
     To be called when it has started. A full collection over the libraries'

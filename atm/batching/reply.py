@@ -36,7 +36,7 @@ class Reply(Generic[Result]):
         self._callbacks: list[Callable[[Reply[Result]], None]] = []
 
     def done(self) -> bool:
-        """Always False: unlike an asyncio future, a Reply cannot be cancelled; its item is always committed."""
+        """Always False: unlike an asyncio future, a Reply cannot be cancelled, so its item is committed."""
         return False
 
     def set_result(self, result: Result, /) -> None:

@@ -1,24 +1,20 @@
-"""The Dramatiq broker of ATM: tasks in as messages, and consumers that wake at once."""
+"""The Dramatiq broker of ATM: messages in; fetched, acknowledged and requeued out."""
 
 from __future__ import annotations
 
-import dataclasses
-import functools
+import threading
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
-import redis
 from dramatiq import Message, Middleware
 from dramatiq.brokers.redis import MAINTENANCE_SCALE, RedisBroker
 from dramatiq.common import current_millis
 
+from atm.batching.batcher import Batcher
 from atm.broker import keys
-from atm.broker.acknowledger import Acknowledger, Done
-from atm.broker.connection import connect
-from atm.broker.consumer import TaskConsumer
-from atm.broker.dispenser import Dispenser, TaskMessage
+from atm.broker.connection import CircuitBreaker, connect, translated
+from atm.broker.message import FetchedMessage, encoded
 from atm.broker.notifications import notify_ended
 
 #: Enough to wake every consumer of a large installation; more would only be
@@ -34,16 +30,26 @@ def _script(name: str) -> str:
     return files("atm.broker.lua").joinpath(f"{name}.lua").read_text(encoding="utf-8")
 
 
+class Acknowledgement(NamedTuple):
+    """A message that is done with, by its queue and id, and the task that ended by it, if one did."""
+
+    queue: str
+    message_id: str
+    ended_task: str = ""
+
+
 class TaskBroker(RedisBroker):
     """Dramatiq's Redis broker, with four differences.
 
     A message's id is given by its attempt, so a second copy is noticed. A
-    consumer takes little more than what a thread is free for, the High queue
-    first. A consumer with nothing to do blocks on Redis instead of sleeping.
-    Messages are acknowledged by the batch, after what they did was committed.
+    fetch takes from all queues at once, the High queue first. Who finds
+    nothing blocks on Redis instead of sleeping. Messages are acknowledged by
+    the batch, after what they did was committed.
 
-    `consumer_timeout` is the number of seconds after which the messages that a
-    silent consumer had fetched go back to their queue (see `recover`).
+    Methods raise BrokerUnavailableError when Redis is out of reach or
+    refuses. `consumer_timeout` is the number of seconds after which the
+    messages that a silent consumer had fetched go back to their queue (see
+    `recover`).
     """
 
     def __init__(
@@ -65,16 +71,21 @@ class TaskBroker(RedisBroker):
         self._enqueue_script = self.client.register_script(_script("enqueue"))
         self._fetch_script = self.client.register_script(_script("fetch"))
         self._acknowledge_script = _script("acknowledge")
-        self._give_back_script = self.client.register_script(_script("give_back"))
-        self.dispenser = Dispenser(self.fetch, self.wait_for_message, self.put_back)
-        self.acknowledger = Acknowledger(self.acknowledge)
-
-    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> TaskConsumer:
-        """A consumer of one queue. All of a process share its dispenser."""
-        return TaskConsumer(self, queue_name)
+        self._requeue_script = self.client.register_script(_script("requeue"))
+        self._keys = keys.QueueKeys(prefix, self.broker_id)
+        self._numbers = {n: keys.QUEUES_BY_URGENCY.index(keys.queue_of(n)) for n in (0, 1)}
+        self._leaving = threading.Event()
+        self._breaker = CircuitBreaker("messages that are done with are acknowledged later")
+        self._acknowledgements: Batcher[Acknowledgement] = Batcher(
+            # Redis forgets what is not acknowledged before `close` by itself: SQL has what it did,
+            # and refuses the message when it is delivered again.
+            lambda done: self._breaker.insist(lambda: self.acknowledge(done), self._leaving),
+            name="atm-acknowledge",
+        )
 
     # -- in ---------------------------------------------------------------
 
+    @translated
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
         """Queues one message. Raises ValueError for a delay: what waits, waits in SQL."""
         if delay is not None:
@@ -86,64 +97,55 @@ class TaskBroker(RedisBroker):
         self.emit_after("enqueue", message, delay)
         return message
 
+    @translated
     def send(self, tasks: Sequence[tuple[str, int, int]]) -> int:
         """Queues a message for each (task id, attempt, priority), in one round trip.
 
-        Returns how many were not queued already. Raises redis.RedisError.
+        Returns how many were not queued already.
         """
         if not tasks:
             return 0
-        numbers = {priority: keys.QUEUES_BY_URGENCY.index(keys.queue_of(priority)) for priority in (0, 1)}
         at = str(current_millis())
         args: list[int | str | bytes] = []
         for task_id, attempt, priority in tasks:
-            # The id of the task last: it may hold any digits.
-            text = _template(priority).replace(_ATTEMPT, str(attempt)).replace(_MOMENT, at)
-            args += [
-                numbers[priority],
-                keys.message_id(task_id, attempt),
-                text.replace(_TASK, task_id),
-            ]
+            text = encoded(task_id, attempt, priority, at)
+            args += [self._numbers[priority], keys.message_id(task_id, attempt), text]
         return self._enqueue(args)
 
     def _enqueue(self, messages: Sequence[int | str | bytes]) -> int:
         """See enqueue.lua: for each message the number of its queue, its id, the message."""
-        names: list[str] = []
-        for queue in keys.QUEUES_BY_URGENCY:
-            names += [
-                keys.waiting(self.namespace, queue),
-                keys.messages(self.namespace, queue),
-                keys.wake(self.namespace, queue),
-            ]
-        return int(self._enqueue_script(keys=names, args=[MAX_WAKE_TOKENS, *messages]))
+        return int(self._enqueue_script(keys=self._keys.enqueue, args=[MAX_WAKE_TOKENS, *messages]))
 
     # -- out --------------------------------------------------------------
 
-    def fetch(self, queues: Iterable[str], wanted: int, streak: int) -> tuple[int, list[TaskMessage]]:
+    @translated
+    def fetch(self, queues: Iterable[str], wanted: int, streak: int) -> tuple[int, list[FetchedMessage]]:
         """Takes up to `wanted` messages from these queues; see fetch.lua. Also a sign of life."""
-        ordered = [queue for queue in keys.QUEUES_BY_URGENCY if queue in queues]
-        names = [keys.heartbeats(self.namespace)]
-        for queue in ordered:
-            names += [
-                keys.waiting(self.namespace, queue),
-                keys.messages(self.namespace, queue),
-                keys.fetched(self.namespace, self.broker_id, queue),
-                keys.wake(self.namespace, queue),
-            ]
-        args: list[int | str] = [current_millis(), self.broker_id, wanted, streak, HIGH_PER_NORMAL]
-        args.append(keys.cancel_flag(self.namespace, ""))
-        streak, *found = self._fetch_script(keys=names, args=args)
+        args: list[int | str] = [
+            current_millis(),
+            self.broker_id,
+            wanted,
+            streak,
+            HIGH_PER_NORMAL,
+            self._keys.cancel_flags,
+        ]
+        streak, *found = self._fetch_script(keys=self._keys.fetch(queues), args=args)
         pairs = zip(found[::2], found[1::2], strict=True)
-        return int(streak), [TaskMessage(Message.decode(data), cancelled=bool(flag)) for data, flag in pairs]
+        return int(streak), [FetchedMessage(Message.decode(data), bool(flag)) for data, flag in pairs]
 
-    def acknowledge(self, done: Sequence[Done]) -> None:
-        """Forgets messages, and tells which tasks have ended. Raises redis.RedisError."""
+    @translated
+    def wait(self, queues: Iterable[str], seconds: float) -> None:
+        """Returns when a message was queued, `wake` was called, or after `seconds`."""
+        self.client.blpop(self._keys.wait(queues), timeout=seconds)
+
+    @translated
+    def acknowledge(self, done: Sequence[Acknowledgement]) -> None:
+        """Forgets messages, and notifies of the tasks that have ended."""
         with self.client.pipeline(transaction=False) as pipeline:
             for queue in keys.QUEUES_BY_URGENCY:
                 ids = [item.message_id for item in done if item.queue == queue]
                 if ids:
-                    fetched = keys.fetched(self.namespace, self.broker_id, queue)
-                    names = [fetched, keys.messages(self.namespace, queue)]
+                    names = self._keys.acknowledge[queue]
                     # Not by its hash: a pipeline would ask first, each time, whether that is known.
                     pipeline.eval(self._acknowledge_script, len(names), *names, *ids)
             ended = [item.ended_task for item in done if item.ended_task]
@@ -151,31 +153,22 @@ class TaskBroker(RedisBroker):
                 notify_ended(pipeline, self.namespace, ended)
             pipeline.execute()
 
-    def acknowledge_later(self, message: TaskMessage, *, over: bool = False) -> None:
-        """Has Redis told that the message is done with; `over`: so is its task."""
-        task_id = str(message.args[0]) if over else ""
-        self.acknowledger.add(Done(message.queue_name, message.redis_id, task_id))
+    def acknowledge_later(self, fetched: FetchedMessage, *, ended: bool = False) -> None:
+        """Has Redis told soon that the message is done with; `ended`: so is its task."""
+        task_id = str(fetched.message.args[0]) if ended else ""
+        self._acknowledgements.add([Acknowledgement(fetched.message.queue_name, fetched.redis_id, task_id)])
 
-    def put_back(self, messages: Sequence[TaskMessage]) -> None:
-        """Others may take what was fetched and not started. Raises redis.RedisError."""
+    @translated
+    def requeue(self, messages: Sequence[FetchedMessage]) -> None:
+        """Puts messages back where they were, at the head of their queues, for any worker to fetch."""
         for queue in keys.QUEUES_BY_URGENCY:
-            ids = [message.redis_id for message in messages if message.queue_name == queue]
+            ids = [fetched.redis_id for fetched in messages if fetched.message.queue_name == queue]
             if ids:
-                names = [
-                    keys.fetched(self.namespace, self.broker_id, queue),
-                    keys.messages(self.namespace, queue),
-                    keys.waiting(self.namespace, queue),
-                    keys.wake(self.namespace, queue),
-                ]
-                self._give_back_script(keys=names, args=ids)
+                self._requeue_script(keys=self._keys.requeue[queue], args=ids)
 
-    def wait_for_message(self, queues: Iterable[str], seconds: float) -> None:
-        """Returns when a message was queued, or after `seconds`."""
-        names = [keys.wake(self.namespace, queue) for queue in queues]
-        self.client.blpop([*names, keys.own_wake(self.namespace, self.broker_id)], timeout=seconds)
-
+    @translated
     def recover(self) -> None:
-        """Puts back what silent consumers had fetched. Harmless to repeat. Raises redis.RedisError."""
+        """Puts back what silent consumers had fetched. Harmless to repeat."""
         long_ago = current_millis() - self.heartbeat_timeout
         if not self.client.zcount(keys.heartbeats(self.namespace), 0, long_ago):
             return
@@ -187,44 +180,26 @@ class TaskBroker(RedisBroker):
         finally:
             self.maintenance_chance = 0
 
-    def give_back(self) -> None:
-        """Leaves to others what was fetched and not begun with; `recover` does it if Redis is gone."""
-        with suppress(redis.RedisError):
-            self.dispenser.leave()
-
+    @translated
     def wake(self) -> None:
-        """Ends the waiting of this process's own consumers. Without Redis they do not wait."""
+        """Ends the waiting of this process."""
         name = keys.own_wake(self.namespace, self.broker_id)
-        with suppress(redis.RedisError), self.client.pipeline(transaction=False) as pipeline:
+        with self.client.pipeline(transaction=False) as pipeline:
             pipeline.rpush(name, "1")
             pipeline.expire(name, _TOKEN_SECONDS)
             pipeline.execute()
 
+    @translated
+    def ping(self) -> bool:
+        """Whether Redis answers."""
+        return bool(self.client.ping())
+
+    def start(self) -> None:
+        """Starts the thread that acknowledges."""
+        self._acknowledgements.start()
+
     def close(self) -> None:
-        """Closes the connections."""
+        """Acknowledges what is left, if Redis can be reached, and closes the connections."""
+        self._leaving.set()
+        self._acknowledgements.close()
         self.client.close()
-
-
-def task_message(task_id: str, attempt: int, priority: int) -> Message[Any]:
-    """The message that asks for an attempt of a task."""
-    queue = keys.queue_of(priority)
-    name = keys.message_id(task_id, attempt)
-    return Message(
-        queue_name=queue,
-        actor_name=keys.actor_of(queue),
-        args=(task_id, attempt),
-        kwargs={},
-        options={"redis_message_id": name},
-        message_id=name,
-    )
-
-
-#: What stands in a template: none of these is in what stands beside it.
-_TASK, _ATTEMPT, _MOMENT = "the-task", "987654321", "1234567890"
-
-
-@functools.cache
-def _template(priority: int) -> str:
-    """A message as Dramatiq encodes it, to be filled in: its encoder takes ten times as long."""
-    message = task_message(_TASK, int(_ATTEMPT), priority)
-    return dataclasses.replace(message, message_timestamp=int(_MOMENT)).encode().decode()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import redis
 
 from atm.broker import keys
+from atm.broker.connection import Subscription, translated
 from atm.broker.notifications import notify_ended
 
 #: A flag outlives any wait in a queue that is still of interest; SQL remembers for good.
@@ -14,12 +15,13 @@ FLAG_SECONDS = 24 * 3600
 
 
 class CancelFlags:
-    """Raises and reads the flags. Every method raises redis.RedisError when Redis is out of reach."""
+    """Raises and reads the flags. Methods raise BrokerUnavailableError when Redis is out of reach."""
 
     def __init__(self, client: redis.Redis, prefix: str) -> None:
         self._client = client
         self._prefix = prefix
 
+    @translated
     def set(self, task_id: str, requested_by: str) -> None:
         """Raises the flag of a task; tells every worker, and whoever waits for it: it may have ended."""
         with self._client.pipeline(transaction=False) as pipeline:
@@ -28,21 +30,18 @@ class CancelFlags:
             notify_ended(pipeline, self._prefix, [task_id])
             pipeline.execute()
 
+    @translated
     def of(self, task_ids: Sequence[str]) -> dict[str, str]:
         """Of these tasks those whose flag is up, with who asked."""
         if not task_ids:
             return {}
         values = self._client.mget([keys.cancel_flag(self._prefix, task_id) for task_id in task_ids])
         return {
-            task_id: str(value, "utf-8") if isinstance(value, bytes) else value
+            task_id: str(value, "utf-8", "replace") if isinstance(value, bytes) else str(value)
             for task_id, value in zip(task_ids, values, strict=True)
             if value is not None
         }
 
-    def subscribe(self) -> redis.client.PubSub:
-        """A subscription that gets a message for every flag that is raised from now on."""
-        subscription: redis.client.PubSub = self._client.pubsub(  # type: ignore[no-untyped-call]
-            ignore_subscribe_messages=True
-        )
-        subscription.subscribe(keys.cancel_channel(self._prefix))
-        return subscription
+    def subscription(self) -> Subscription:
+        """The ids of tasks whose flag is raised from its first reading on."""
+        return Subscription(self._client, keys.cancel_channel(self._prefix))

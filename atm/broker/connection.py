@@ -1,8 +1,18 @@
-"""Clients of Redis, all made alike."""
+"""Clients of Redis, all made alike, and what becomes of their errors.
+
+Nothing above this folder knows redis-py: what it raises leaves as a
+BrokerUnavailableError.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, ParamSpec, TypeVar
 
 import redis
 from redis.backoff import ExponentialBackoff
@@ -10,11 +20,19 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from atm.addresses import SENTINEL_SCHEME, parse_sentinel_url
+from atm.errors import BrokerUnavailableError
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 #: Redis answers in a millisecond or is in trouble; a caller can go on without it.
 CONNECT_SECONDS = 1.0
-#: Longer than any blocking command here (consumer.BLOCK_SECONDS).
+#: Longer than any blocking command here (prefetcher.BLOCK_SECONDS).
 ANSWER_SECONDS = 5.0
+#: How long Redis is left alone after a call that failed.
+PAUSE_SECONDS = 0.5
 
 
 def connect(url: str) -> redis.Redis:
@@ -44,3 +62,88 @@ def connect(url: str) -> redis.Redis:
     )
     master: redis.Redis = sentinel.master_for(address.service)  # type: ignore[no-untyped-call]
     return master
+
+
+def translated(call: Callable[P, R]) -> Callable[P, R]:
+    """The same function, raising BrokerUnavailableError for every error of redis-py."""
+
+    @functools.wraps(call)
+    def at_the_edge(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return call(*args, **kwargs)
+        except redis.RedisError as error:
+            raise BrokerUnavailableError(
+                f"Redis cannot be used: {error}", retry_after=PAUSE_SECONDS
+            ) from error
+
+    return at_the_edge
+
+
+class CircuitBreaker:
+    """Leaves a Redis that failed alone for a while, so that callers do not each wait for its timeout.
+
+    Says once in the log that Redis is away, and once that it is back.
+    `pause` is in seconds. Safe to use from several threads.
+    """
+
+    def __init__(self, consequence: str, pause: float = PAUSE_SECONDS) -> None:
+        self._consequence = consequence
+        self._pause = pause
+        self._open_until = float("-inf")
+        self._is_away = False
+
+    def call(self, work: Callable[[], R]) -> R:
+        """What `work` returns. Raises BrokerUnavailableError: at once while Redis is left alone."""
+        if time.monotonic() < self._open_until:
+            raise BrokerUnavailableError("Redis did not answer a moment ago", retry_after=self._pause)
+        try:
+            result = work()
+        except BrokerUnavailableError as error:
+            self._open_until = time.monotonic() + self._pause
+            if not self._is_away:
+                logger.warning("%s; %s", error, self._consequence)
+            self._is_away = True
+            raise
+        if self._is_away:
+            logger.info("Redis is back")
+            self._is_away = False
+        return result
+
+    def insist(self, work: Callable[[], R], leaving: threading.Event) -> R | None:
+        """What `work` returns, tried until Redis takes it; None when `leaving` is set before."""
+        while True:
+            try:
+                return self.call(work)
+            except BrokerUnavailableError:
+                if leaving.wait(self._pause):
+                    return None
+
+
+class Subscription:
+    """What is published on a channel, one text at a time. Subscribes when it is read, also after errors."""
+
+    def __init__(self, client: redis.Redis, channel: str) -> None:
+        self._client = client
+        self._channel = channel
+        self._pubsub: redis.client.PubSub | None = None
+
+    @translated
+    def next(self, seconds: float) -> str | None:
+        """The next text, or None when there was none for this long. Raises BrokerUnavailableError."""
+        try:
+            if self._pubsub is None:
+                self._pubsub = self._client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+                self._pubsub.subscribe(self._channel)
+            message = self._pubsub.get_message(timeout=seconds)
+        except redis.RedisError:
+            self.close()
+            raise
+        # Whoever publishes what is no text means no task.
+        return None if message is None else bytes(message["data"]).decode(errors="replace")
+
+    def close(self) -> None:
+        """Ends the subscription."""
+        subscription, self._pubsub = self._pubsub, None
+        if subscription is not None:
+            with suppress(redis.RedisError):
+                subscription.close()

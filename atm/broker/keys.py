@@ -6,6 +6,8 @@ that ATM adds are at the end.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 #: Queue and actor of each priority. High comes first in a fetch.
 NORMAL_QUEUE = "normal"
 HIGH_QUEUE = "high"
@@ -80,3 +82,41 @@ def leader_lease(prefix: str) -> str:
 def marker(prefix: str) -> str:
     """Set once. When it is missing, Redis has lost what it held."""
     return f"{prefix}:marker"
+
+
+class QueueKeys:
+    """What each script of the broker takes as KEYS, put together once: they are the same in every call."""
+
+    def __init__(self, prefix: str, consumer: str) -> None:
+        self._heartbeats = heartbeats(prefix)
+        self._own_wake = own_wake(prefix, consumer)
+        self._wake = {queue: wake(prefix, queue) for queue in QUEUES_BY_URGENCY}
+        names = {
+            queue: (waiting(prefix, queue), messages(prefix, queue), fetched(prefix, consumer, queue))
+            for queue in QUEUES_BY_URGENCY
+        }
+        self._fetch = {queue: (*names[queue], self._wake[queue]) for queue in QUEUES_BY_URGENCY}
+        #: enqueue.lua: for each queue waiting, messages, wake.
+        self.enqueue = [
+            key for queue, (list_, hash_, _) in names.items() for key in (list_, hash_, self._wake[queue])
+        ]
+        #: acknowledge.lua: fetched, messages.
+        self.acknowledge = {queue: [set_, hash_] for queue, (_, hash_, set_) in names.items()}
+        #: requeue.lua: fetched, messages, waiting, wake.
+        self.requeue = {
+            queue: [set_, hash_, list_, self._wake[queue]] for queue, (list_, hash_, set_) in names.items()
+        }
+        #: What stands before the id of a task in its cancel flag.
+        self.cancel_flags = cancel_flag(prefix, "")
+
+    def fetch(self, queues: Iterable[str]) -> list[str]:
+        """fetch.lua: heartbeats, then for each queue, most urgent first: waiting, messages, fetched, wake."""
+        found = [self._heartbeats]
+        for queue in QUEUES_BY_URGENCY:
+            if queue in queues:
+                found += self._fetch[queue]
+        return found
+
+    def wait(self, queues: Iterable[str]) -> list[str]:
+        """What a consumer of these queues blocks on."""
+        return [*(self._wake[queue] for queue in queues), self._own_wake]

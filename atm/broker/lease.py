@@ -7,6 +7,7 @@ from enum import IntEnum
 import redis
 
 from atm.broker import keys
+from atm.broker.connection import translated
 
 # KEYS: lease.  ARGV: holder, lifetime in ms.  0 if another has the lease, 1 if
 # the holder has just taken it, 2 if it had it already.
@@ -43,7 +44,7 @@ class Hold(IntEnum):
 class Lease:
     """Held by one holder at a time, for `lifetime_ms` since it was last asked for.
 
-    Both methods raise redis.RedisError when Redis is out of reach.
+    Both methods raise BrokerUnavailableError when Redis is out of reach.
     """
 
     def __init__(self, client: redis.Redis, prefix: str, holder: str, lifetime_ms: int) -> None:
@@ -53,10 +54,12 @@ class Lease:
         self._hold_script = client.register_script(_HOLD)
         self._release_script = client.register_script(_RELEASE)
 
+    @translated
     def hold(self) -> Hold:
         """Takes the lease, or renews it."""
         return Hold(self._hold_script(keys=[self._key], args=[self._holder, self._lifetime_ms]))
 
+    @translated
     def release(self) -> None:
         """Gives the lease up, so that another can take it at once."""
         self._release_script(keys=[self._key], args=[self._holder])

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 
-import redis
-
-from atm.broker import keys
+from atm.broker.marker import Marker
+from atm.errors import BrokerUnavailableError
 from atm.models import now
 from atm.store import tasks
 from atm.store.database import Database
@@ -26,11 +25,9 @@ class DataLossDetector:
 
     interval = 1.0
 
-    def __init__(self, database: Database, client: redis.Redis, prefix: str) -> None:
+    def __init__(self, database: Database, marker: Marker) -> None:
         self._database = database
-        self._client = client
-        self._marker = keys.marker(prefix)
-        self._run_id = ""
+        self._marker = marker
         self._behind: str | None = None
 
     def run_once(self) -> bool:
@@ -45,18 +42,13 @@ class DataLossDetector:
         return last is not None
 
     def _lost(self) -> bool:
+        first_look = self._marker.is_first_look
         try:
-            run_id = str(self._client.info("server")["run_id"])
-            # True when the key was not there.
-            was_missing = bool(self._client.set(self._marker, run_id, nx=True))
-        except redis.RedisError:
+            what = self._marker.lost()
+        except BrokerUnavailableError:
             return False
-        first_look = not self._run_id
-        restarted = not first_look and run_id != self._run_id
-        self._run_id = run_id
-        if was_missing or restarted:
-            what = "was restarted" if restarted else "is empty"
-            # On the first day of an installation it is.
+        if what:
+            # On the first day of an installation it is empty.
             level = logging.INFO if first_look else logging.WARNING
             logger.log(level, "Redis %s: tasks that wait are queued again", what)
-        return was_missing or restarted
+        return bool(what)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 import time
 
-import redis
-
 from atm.broker.lease import Hold, Lease
-from atm.errors import UnavailableError
+from atm.errors import BrokerUnavailableError, UnavailableError
 from atm.models import now
 from atm.store import servers
 from atm.store.database import Database
@@ -52,7 +50,7 @@ class Leadership:
         asked_at = time.monotonic()
         try:
             hold = self._lease.hold()
-        except redis.RedisError:
+        except BrokerUnavailableError:
             hold = Hold.RENEWED if self._was_leader_last() else Hold.REFUSED
         if hold is Hold.REFUSED:
             if self._epoch:
@@ -88,5 +86,5 @@ class Leadership:
         self._epoch = 0
         try:
             self._lease.release()
-        except (redis.RedisError, UnavailableError) as error:
+        except UnavailableError as error:
             logger.warning("the lead cannot be handed over (%s); it expires", error)

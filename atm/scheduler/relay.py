@@ -31,7 +31,6 @@ class Relay:
         due, waited = self._database.read(lambda connection: tasks.due_for_dispatch(connection, now(), BATCH))
         if not due or not self._dispatcher.send(due):
             return False
-        ids = [task.task_id for task in due]
         wait = min(max(AGAIN, waited), AGAIN_LATEST)
-        self._database.write(lambda connection: tasks.postpone_dispatch(connection, ids, now(), wait))
+        self._database.write(lambda connection: tasks.postpone_dispatch(connection, due, now(), wait))
         return len(due) == BATCH

@@ -6,7 +6,7 @@ import logging
 from datetime import timedelta
 
 from atm.models import Task, now
-from atm.service.attempts import Attempts
+from atm.service.attempts import AttemptService
 from atm.service.outcomes import WorkerLost
 from atm.store import tasks, workers
 from atm.store.database import Database
@@ -59,9 +59,9 @@ class Rescuer:
         return more
 
     def _take_back_one(self, task: Task) -> None:
-        attempts = Attempts(self._database, task.worker_id)
+        service = AttemptService(self._database, task.worker_id)
         outcome = WorkerLost(f"its worker {task.worker_id} was not heard of any more")
-        status = attempts.finish(task.task_id, task.attempt, outcome)
+        status = service.finish(task.task_id, task.attempt, outcome)
         logger.warning(
             "task %s, attempt %d, was lost with its worker: %s", task.task_id, task.attempt, status
         )

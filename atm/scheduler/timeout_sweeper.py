@@ -6,7 +6,7 @@ import logging
 from datetime import timedelta
 
 from atm.models import now
-from atm.service.attempts import Attempts
+from atm.service.attempts import AttemptService
 from atm.service.outcomes import TimedOut
 from atm.store import tasks
 from atm.store.database import Database
@@ -32,5 +32,5 @@ class TimeoutSweeper:
         for task in late:
             logger.warning("task %s, attempt %d, is over its time", task.task_id, task.attempt)
             outcome = TimedOut("its worker did not end it")
-            Attempts(self._database, task.worker_id).finish(task.task_id, task.attempt, outcome)
+            AttemptService(self._database, task.worker_id).finish(task.task_id, task.attempt, outcome)
         return len(late) == BATCH

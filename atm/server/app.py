@@ -18,11 +18,13 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import add_ServerReflectionServ
 from sqlalchemy.exc import DBAPIError
 
 from atm import logs
+from atm.background import Role, Runner
 from atm.broker.broker import TaskBroker
 from atm.broker.lease import Lease
+from atm.broker.marker import Marker
 from atm.broker.notifications import NotificationListener
 from atm.errors import SettingsError, UnavailableError
-from atm.processes import settle
+from atm.processes import freeze_heap
 from atm.rpc import task_service_pb2 as pb
 from atm.rpc.task_service_pb2_grpc import add_TaskServiceServicer_to_server
 from atm.scheduler.data_loss import DataLossDetector
@@ -31,7 +33,6 @@ from atm.scheduler.pruner import Pruner
 from atm.scheduler.recovery import MessageRecovery
 from atm.scheduler.relay import Relay
 from atm.scheduler.rescuer import Rescuer
-from atm.scheduler.role import Role, Runner
 from atm.scheduler.timeout_sweeper import TimeoutSweeper
 from atm.server.error_boundary import BoundedServer
 from atm.server.readiness import Readiness
@@ -143,7 +144,7 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
     )
     lookup = Lookup(database, deliver=loop.call_soon_threadsafe)
     waiting = Waiting(lookup, loop)
-    endings = NotificationListener(broker.client, broker.namespace, waiting.hear)
+    notifications = NotificationListener(broker.client, broker.namespace, waiting.hear)
     service = TaskService(database, dispatcher, worker_lease=settings.worker_lease_seconds)
     pool = ThreadPoolExecutor(settings.server_threads, thread_name_prefix="atm-call")
     checker = health.aio.HealthServicer()
@@ -151,11 +152,11 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
     registry = ServerRegistry(database, settings)
     lease = Lease(broker.client, broker.namespace, registry.instance_id, LEASE_MS)
     leadership = Leadership(database, lease, registry.instance_id)
-    own_roles = Runner([registry, leadership])
+    own_roles = Runner([registry, leadership, notifications])
     scheduler = Runner(_sweeps(settings, database, broker, dispatcher), leadership.leads)
     supervisor = Supervisor(worker_commands(settings))
 
-    for part in (dispatcher, creation, lookup, endings):
+    for part in (dispatcher, creation, lookup):
         part.start()
     # First, so that a server which answers has done all that can make it fail.
     await asyncio.to_thread(registry.start)
@@ -163,7 +164,7 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
     own_roles.start()
     scheduler.start()
     supervisor.start()
-    readiness = asyncio.create_task(Readiness(checker, SERVICE, database, broker.client).run())
+    readiness = asyncio.create_task(Readiness(checker, SERVICE, database, broker).run())
     logger.info(
         "%s serves on %s, ports %d and %d",
         settings.server_id,
@@ -171,7 +172,7 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
         settings.grpc_port,
         settings.worker_port,
     )
-    settle()
+    freeze_heap()
     await stopping.wait()
 
     logger.info("%s stops: it takes no new calls", settings.server_id)
@@ -189,7 +190,7 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
     await asyncio.to_thread(registry.stop)
     pool.shutdown()
     # In this order: what is committed last is still queued.
-    for last in (endings, lookup, creation, dispatcher):
+    for last in (notifications, lookup, creation, dispatcher):
         await asyncio.to_thread(last.close)
     logger.info("%s has stopped", settings.server_id)
 
@@ -198,7 +199,7 @@ def _sweeps(settings: Settings, database: Database, broker: TaskBroker, dispatch
     """What the leader does for all."""
     sweeps: list[Role] = [
         Relay(database, dispatcher, settings.sweep_seconds),
-        DataLossDetector(database, broker.client, broker.namespace),
+        DataLossDetector(database, Marker(broker.client, broker.namespace)),
         Rescuer(database, settings.worker_lease_seconds),
         TimeoutSweeper(database),
         MessageRecovery(dispatcher),

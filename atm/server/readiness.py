@@ -11,11 +11,11 @@ import asyncio
 import logging
 from typing import Any
 
-import redis
 from grpc_health.v1 import health_pb2
 from sqlalchemy import text
 
-from atm.errors import UnavailableError
+from atm.broker.broker import TaskBroker
+from atm.errors import BrokerUnavailableError, UnavailableError
 from atm.store.database import Database
 
 logger = logging.getLogger(__name__)
@@ -27,23 +27,27 @@ _STATUS = health_pb2.HealthCheckResponse
 class Readiness:
     """Looks once a second, and tells the health service what has changed."""
 
-    def __init__(self, checker: Any, service: str, database: Database, client: redis.Redis) -> None:
+    def __init__(self, checker: Any, service: str, database: Database, broker: TaskBroker) -> None:
         self._checker = checker
         self._service = service
         self._database = database
-        self._client = client
+        self._broker = broker
         self._known: dict[str, bool] = {}
 
     async def run(self) -> None:
         """Looks until it is cancelled."""
         await self._checker.set("", _STATUS.SERVING)
         while True:
-            sql, reachable = await asyncio.gather(
-                asyncio.to_thread(self._sql_answers), asyncio.to_thread(self._redis_answers)
-            )
-            for name, serving in ((self._service, sql), ("sql", sql), ("redis", reachable)):
-                await self._tell(name, serving)
+            await self.run_once()
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def run_once(self) -> None:
+        """One look."""
+        sql, reachable = await asyncio.gather(
+            asyncio.to_thread(self._sql_answers), asyncio.to_thread(self._redis_answers)
+        )
+        for name, serving in ((self._service, sql), ("sql", sql), ("redis", reachable)):
+            await self._tell(name, serving)
 
     async def _tell(self, name: str, serving: bool) -> None:
         if self._known.get(name) == serving:
@@ -62,6 +66,6 @@ class Readiness:
 
     def _redis_answers(self) -> bool:
         try:
-            return bool(self._client.ping())
-        except redis.RedisError:
+            return self._broker.ping()
+        except BrokerUnavailableError:
             return False

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ from atm.store.tasks import Move
 #: How far the clock of a worker may be behind the server's that sent the message.
 _CLOCK_TOLERANCE = timedelta(seconds=5)
 #: Attempts that are ended in one transaction when their worker is gone.
-_RELEASED_TOGETHER = 100
+_ENDED_TOGETHER = 100
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,11 @@ class Report(NamedTuple):
 
 @dataclass(slots=True)
 class ClaimedTask:
-    """What a worker has to know of a task to run one attempt of it."""
+    """What a worker knows of a task of which it has claimed an attempt. Carried whole, wherever it goes."""
 
     task_id: str
     task_type: str
+    # The number of the attempt.
     attempt: int
     retry_count: int
     max_retry: int
@@ -70,16 +71,26 @@ class ClaimedTask:
     payload: Mapping[str, str]
     started_at: datetime
 
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any], at: datetime) -> ClaimedTask:
+        """The task of a row (tasks.START_COLUMNS) whose next attempt is claimed at this moment."""
+        same = {name: row[name] for name in _SAME_COLUMNS}
+        return cls(**same, attempt=row["attempt"] + 1, started_at=at)
+
+
+#: The fields of ClaimedTask that are columns and stay as they are.
+_SAME_COLUMNS = [f.name for f in fields(ClaimedTask) if f.name not in ("attempt", "started_at")]
+
 
 class Claim(NamedTuple):
-    """A worker wants to start this attempt. Answered with the task, or None when the hint is out of date."""
+    """A worker wants this attempt. The result is the task, or None when the hint is out of date."""
 
     task_id: str
     attempt: int
 
 
 class End(NamedTuple):
-    """This attempt is over. Answered with the state that the task got, or None when it was refused."""
+    """This attempt is over. The result is the state that the task got, or None when it was refused."""
 
     task_id: str
     attempt: int
@@ -101,8 +112,8 @@ def size_of(change: Claim | End) -> int:
     return said
 
 
-#: What a `Claim` and an `End` are answered with.
-Answer = ClaimedTask | Status | None
+#: What becomes of a `Claim` (the task) and of an `End` (the state); None: it was refused.
+ChangeResult = ClaimedTask | Status | None
 
 
 def _is_plain_success(end: End) -> bool:
@@ -120,22 +131,8 @@ def _may_start(row: Mapping[str, Any], claim: Claim, at: datetime) -> bool:
     return bool(waits and row["due_at"] <= at + _CLOCK_TOLERANCE)
 
 
-def _claimed(row: Mapping[str, Any], attempt: int, at: datetime) -> ClaimedTask:
-    return ClaimedTask(
-        task_id=row["task_id"],
-        task_type=row["task_type"],
-        attempt=attempt,
-        retry_count=row["retry_count"],
-        max_retry=row["max_retry"],
-        priority=row["priority"],
-        timeout_ms=row["timeout_ms"],
-        payload=row["payload"],
-        started_at=at,
-    )
-
-
-class Attempts:
-    """The attempts of one worker (or, for a server, those that it takes back)."""
+class AttemptService:
+    """The attempts of one worker in SQL (or, for a server, those that it takes back)."""
 
     def __init__(self, database: Database, worker_id: str) -> None:
         self._database = database
@@ -143,7 +140,7 @@ class Attempts:
 
     def claim(self, task_id: str, attempt: int) -> ClaimedTask | None:
         """The task, now held by this worker; None when the hint is out of date."""
-        task = self._database.write(lambda connection: self.settle(connection, [Claim(task_id, attempt)]))[0]
+        task = self._database.write(lambda connection: self.apply(connection, [Claim(task_id, attempt)]))[0]
         assert not isinstance(task, Status), "a claim is answered with a task"
         return task
 
@@ -158,18 +155,18 @@ class Attempts:
 
     def finish_all(self, ends: Sequence[End]) -> list[Status | None]:
         """Ends attempts in one transaction; see `finish`."""
-        answers = self._database.write(lambda connection: self.settle(connection, ends))
+        answers = self._database.write(lambda connection: self.apply(connection, ends))
         return [answer if isinstance(answer, Status) else None for answer in answers]
 
-    def release(self, unbegun: AbstractSet[tuple[str, int]]) -> int:
+    def end_abandoned(self, unbegun: AbstractSet[tuple[str, int]]) -> int:
         """Ends what this worker still holds although it is gone; how many attempts that were.
 
-        Those of `unbegun` (task and attempt) are handed back and charged to
-        nobody; the others are lost with it.
+        Those of `unbegun` (task and attempt number) are handed back and charged
+        to nobody; the others are lost with the worker.
         """
-        released = 0
+        ended = 0
         while held := self._database.read(
-            lambda connection: tasks.held_by(connection, self.worker_id, _RELEASED_TOGETHER)
+            lambda connection: tasks.held_by(connection, self.worker_id, _ENDED_TOGETHER)
         ):
             ends = [
                 End(
@@ -181,8 +178,8 @@ class Attempts:
                 )
                 for task in held
             ]
-            released += sum(status is not None for status in self.finish_all(ends))
-        return released
+            ended += sum(status is not None for status in self.finish_all(ends))
+        return ended
 
     def report(self, task_id: str, attempt: int, report: Report) -> bool:
         """Adds what the attempt has to tell; False, and nothing, when it no longer holds the task."""
@@ -196,15 +193,15 @@ class Attempts:
 
         return self._database.write(work)
 
-    def settle(self, connection: Connection, changes: Sequence[Claim | End]) -> list[Answer]:
-        """Makes these changes in one transaction; an answer for each, see `Claim` and `End`.
+    def apply(self, connection: Connection, changes: Sequence[Claim | End]) -> list[ChangeResult]:
+        """Makes these changes in this transaction; a result for each, see `Claim` and `End`.
 
-        Raises LostRaceError when the transaction must be tried again.
+        Raises LostRaceError when the transaction must be undone and tried again.
         """
-        answers: list[Answer] = [None] * len(changes)
+        results: list[ChangeResult] = [None] * len(changes)
         left = list(enumerate(changes))
         while left:
-            # Two of one task (a doubled message, say) are settled one after the other.
+            # Two of one task (a doubled message, say) are made one after the other.
             turn: dict[str, tuple[int, Claim | End]] = {}
             later = []
             for place, change in left:
@@ -212,22 +209,22 @@ class Attempts:
                     later.append((place, change))
                 else:
                     turn[change.task_id] = (place, change)
-            self._settle_turn(connection, list(turn.values()), answers, last=not later)
+            self._apply_turn(connection, list(turn.values()), results, last=not later)
             left = later
-        return answers
+        return results
 
-    def _settle_turn(
+    def _apply_turn(
         self,
         connection: Connection,
         turn: Sequence[tuple[int, Claim | End]],
-        answers: list[Answer],
+        results: list[ChangeResult],
         *,
         last: bool,
     ) -> None:
         at = now()
-        # Among several, what is almost certain is not read first: that a success
-        # holds its task, whose next state is the same whatever else the row says.
-        # Where it is not so, LostRaceError undoes all, and alone it is looked at.
+        # Optimistic path for batches: a plain success is written without reading
+        # its row, guarded by the compare-and-set. If a guard fails, LostRaceError
+        # rolls the batch back, and group commit splits it until the row is read.
         moves: list[Move] = []
         refusals: list[NewRow] = []
         claims: list[tuple[int, Claim]] = []
@@ -239,7 +236,7 @@ class Attempts:
             elif together and _is_plain_success(change):
                 task = Task.of_checked({"task_id": change.task_id, "attempt": change.attempt})
                 moves.append(self._end(task, change, at))
-                answers[place] = Status.SUCCESS
+                results[place] = Status.SUCCESS
             else:
                 ends.append((place, change))
         # Locked: a cancellation that came between reading and writing would be
@@ -249,7 +246,7 @@ class Attempts:
             row = waiting.get(claim.task_id)
             if row is not None and _may_start(row, claim, at):
                 moves.append(self._start(row, at))
-                answers[place] = _claimed(row, claim.attempt, at)
+                results[place] = ClaimedTask.of_row(row, at)
         running = tasks.lock_to_end(connection, [end.task_id for _, end in ends])
         for place, end in ends:
             runs = running.get(end.task_id)
@@ -258,12 +255,12 @@ class Attempts:
             if runs.status == Status.PROCESSING and runs.attempt == end.attempt:
                 moves.append(self._end(runs, end, at))
                 self._touch_progress(connection, runs.task_id, runs.attempt, end.report)
-                answers[place] = moves[-1].to_status
+                results[place] = moves[-1].to_status
             elif _is_known(runs, end, self.worker_id):
-                answers[place] = Status.SUCCESS
+                results[place] = Status.SUCCESS
             else:
                 refusals.append(self._refusal(end, at))
-        # What was not read first may turn out not to be so.
+        # Committed in the same packet only where no guard can fail.
         certain = last and len(claims) + len(ends) == len(turn)
         tasks.move_all(connection, moves, at, refusals, locked=certain)
 
@@ -288,7 +285,7 @@ class Attempts:
             Status.PENDING,
             row["attempt"],
             Status.PROCESSING,
-            f"attempt {attempt} started",
+            f"attempt {attempt} was claimed",
             self.worker_id,
             values=values,
         )

@@ -70,6 +70,11 @@ class WorkerLost:
     refused_as = "the loss"
 
 
+def internal_error(what: str, traceback: str = "") -> Failed:
+    """The outcome of an attempt in which something happened that was not foreseen; `what` was seen of it."""
+    return Failed(Reason.INTERNAL_ERROR, what, traceback)
+
+
 Outcome = Succeeded | Failed | TimedOut | Cancelled | HandedBack | WorkerLost
 
 

@@ -281,11 +281,18 @@ def due_for_dispatch(connection: Connection, now: datetime, limit: int) -> tuple
 
 
 def postpone_dispatch(
-    connection: Connection, task_ids: Sequence[str], now: datetime, wait: timedelta
+    connection: Connection, sent: Sequence[Dispatch], now: datetime, wait: timedelta
 ) -> None:
-    """Lets the relay look at these again only after `wait`, if they are still PENDING then."""
-    pending = and_(TASK.c.task_id.in_(task_ids), TASK.c.status == Status.PENDING)
-    connection.execute(update(TASK).where(pending).values(dispatch_at=now + wait))
+    """Lets the relay look at these again only after `wait`, if they still wait for the attempt that was sent.
+
+    A worker may have run that attempt already: then the next one has a time of its own.
+    """
+    by_attempt: dict[int, list[str]] = {}
+    for task in sent:
+        by_attempt.setdefault(task.next_attempt - 1, []).append(task.task_id)
+    for attempt, ids in by_attempt.items():
+        waits = and_(TASK.c.task_id.in_(ids), TASK.c.status == Status.PENDING, TASK.c.attempt == attempt)
+        connection.execute(update(TASK).where(waits).values(dispatch_at=now + wait))
 
 
 def dispatch_again(connection: Connection, now: datetime, after: str, limit: int) -> str | None:

@@ -1,120 +1,81 @@
-"""Claims ahead of the threads: a thread that is free finds its next task claimed.
+"""Claims ahead of the threads: a thread that is free finds its next attempt claimed.
 
-A claim is a commit, of milliseconds, and a handler may need none of them.
-What was claimed and does not get a thread soon is handed back, and charged to
-nobody.
+A claim is a commit, of milliseconds, and a handler may need none of them. An
+attempt that was claimed and does not get a thread soon is handed back, and
+charged to nobody.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
 from datetime import timedelta
 
-from atm.batching.group_commit import GroupCommit
-from atm.batching.reply import Reply
-from atm.broker.dispenser import TaskMessage
 from atm.errors import AtmError, UnavailableError
 from atm.models import now
-from atm.service.attempts import Answer, Claim, ClaimedTask, End
+from atm.service.attempts import Claim, ClaimedTask
 from atm.service.outcomes import HandedBack
 from atm.states import Status
-from atm.worker.unbegun import Unbegun
+from atm.worker.attempt import Attempt, Attempts, State
+from atm.worker.completer import Commits, Completer
 
 logger = logging.getLogger(__name__)
 
-Commits = GroupCommit[Claim | End, Answer]
-
 
 class Claims:
-    """Asks for attempts, and says to which thread each belongs.
+    """Asks SQL for attempts, and gives each to the thread that begins with it.
 
-    `starts` commits the claims, `ends` what is handed back.
-    `acknowledge` is called with the messages of those that were handed back.
-    A claim that is older than `too_old` seconds is not begun with: the process
-    was frozen, and others may have given it up.
+    `starts` commits the claims. A claim that is older than `too_old` seconds
+    is not begun with: the process was frozen, and others may have given it up.
     """
 
-    def __init__(
-        self,
-        starts: Commits,
-        ends: Commits,
-        unbegun: Unbegun,
-        acknowledge: Callable[[TaskMessage], None],
-        *,
-        too_old: float,
-    ) -> None:
+    def __init__(self, attempts: Attempts, starts: Commits, completer: Completer, *, too_old: float) -> None:
+        self._attempts = attempts
         self._starts = starts
-        self._ends = ends
-        self._unbegun = unbegun
-        self._acknowledge = acknowledge
+        self._completer = completer
         self._too_old = timedelta(seconds=too_old)
 
-    def ask(self, messages: Sequence[TaskMessage]) -> None:
+    def ask(self, attempts: Sequence[Attempt]) -> None:
         """Has them claimed soon, all that were fetched together in one commit. Does not wait."""
         # What was cancelled while it waited is skipped, not claimed.
-        wanted = [m for m in messages if not m.cancelled and self._unbegun.add(*m.attempt)]
+        wanted = [a for a in attempts if not a.cancelled_before and self._attempts.step(a, State.CLAIMED)]
         try:
-            replies = self._starts.ask([Claim(*message.attempt) for message in wanted])
+            replies = self._starts.ask([Claim(*attempt.id) for attempt in wanted])
         except AtmError:
             # Their threads will ask again.
-            for message in wanted:
-                self._unbegun.remove(*message.attempt)
+            for attempt in wanted:
+                self._attempts.step(attempt, State.FETCHED)
             return
-        for message, reply in zip(wanted, replies, strict=True):
-            message.claim = reply
+        for attempt, reply in zip(wanted, replies, strict=True):
+            attempt.claim = reply
 
-    def begin(self, task_id: str, attempt: int, claim: Reply[Answer] | None) -> ClaimedTask | None:
-        """The task, for a thread that begins with it now.
+    def begin(self, attempt: Attempt) -> ClaimedTask | None:
+        """The task, for a thread that begins with the attempt now; waits until its claim is committed.
 
-        None when the hint is out of date, or it was handed back. Without a
-        `claim` it is claimed here. Waits until the claim is committed.
+        None when the hint was out of date, or the attempt was handed back.
+        Claims it here where it was not claimed ahead.
         """
+        attempt.begun_at = time.monotonic()
+        claim = attempt.claim
         if claim is not None:
             claim.wait()
-            if not self._unbegun.remove(task_id, attempt):
-                return None
+        if not self._attempts.step(attempt, State.RUNNING):
+            return None
         try:
-            task = self._starts.call(Claim(task_id, attempt)) if claim is None else claim.result()
+            claim = claim or self._starts.ask([Claim(*attempt.id)])[0]
+            task = claim.result()
         except UnavailableError:
-            task = None  # the worker leaves: SQL is not waited for any more
-        assert not isinstance(task, Status), "a claim is answered with a task"
+            task = None  # the worker stops: SQL is not waited for any more
+        except Exception:
+            # Its message is dropped; the relay sends it again, later.
+            logger.exception("task %s, attempt %d, cannot be claimed", *attempt.id)
+            task = None
+        assert not isinstance(task, Status), "the result of a claim is a task"
         if task is None:
-            logger.debug("task %s, attempt %d: out of date, or someone else's", task_id, attempt)
+            logger.debug("task %s, attempt %d: out of date, or another worker's", *attempt.id)
+            self._completer.drop(attempt)
         elif now() - task.started_at > self._too_old:
-            self._end(task_id, attempt, "its worker was frozen before it began", Reply())
+            self._completer.complete(attempt, HandedBack("its worker was frozen before it began"))
             return None
         return task
-
-    def hand_back(self, messages: Sequence[TaskMessage], why: str) -> list[TaskMessage]:
-        """Leaves to other workers those that are claimed and not begun with; returns which they are."""
-        given = []
-        for message in messages:
-            claim = message.claim
-            # One that is not answered yet belongs to nobody; SQL does not answer.
-            if claim is None or not claim.answered:
-                continue
-            message.revoked = True
-            if not self._unbegun.remove(*message.attempt):
-                message.revoked = False
-                continue
-            given.append(message)
-            settled: Reply[Answer] = Reply()
-            settled.add_done_callback(lambda settled, message=message: self._handed_back(message, settled))  # type: ignore[misc]
-            try:
-                held = claim.result() is not None
-            except Exception:  # noqa: BLE001 - it was not claimed
-                held = False
-            if held:
-                self._end(*message.attempt, why, settled)
-            else:
-                settled.set_result(None)
-        return given
-
-    def _end(self, task_id: str, attempt: int, why: str, settled: Reply[Answer]) -> None:
-        self._ends.submit(End(task_id, attempt, HandedBack(why)), settled)
-
-    def _handed_back(self, message: TaskMessage, settled: Reply[Answer]) -> None:
-        # What could not be committed is ended when the process ends.
-        if settled.exception() is None:
-            self._acknowledge(message)

@@ -8,6 +8,7 @@ import math
 from threading import Event
 from typing import Protocol
 
+from atm.service.attempts import ClaimedTask
 from atm.worker.interruption import Interruption
 
 #: The lines of every handler go here too, for the worker's own output.
@@ -39,30 +40,44 @@ class _SinkHandler(logging.Handler):
 class Context:
     """The task that runs, and the ways to speak about it.
 
-    `attempt` counts from 1; after `max_retry` retries there is no other.
     Safe to use from several threads.
     """
 
-    def __init__(
-        self,
-        *,
-        task_id: str,
-        task_type: str,
-        attempt: int,
-        retry_count: int,
-        max_retry: int,
-        priority: int,
-        sink: Sink,
-    ) -> None:
-        self.task_id = task_id
-        self.task_type = task_type
-        self.attempt = attempt
-        self.retry_count = retry_count
-        self.max_retry = max_retry
-        self.priority = priority
+    def __init__(self, task: ClaimedTask, sink: Sink) -> None:
+        self._task = task
         self._sink = sink
         self._interruption: Interruption | None = None
         self._noticed = False
+
+    @property
+    def task_id(self) -> str:
+        """The id of the task."""
+        return self._task.task_id
+
+    @property
+    def task_type(self) -> str:
+        """The type of the task."""
+        return self._task.task_type
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt, from 1."""
+        return self._task.attempt
+
+    @property
+    def retry_count(self) -> int:
+        """How many attempts were followed by a retry that counts."""
+        return self._task.retry_count
+
+    @property
+    def max_retry(self) -> int:
+        """How many retries the task may have."""
+        return self._task.max_retry
+
+    @property
+    def priority(self) -> int:
+        """0 Normal, 1 High."""
+        return self._task.priority
 
     @functools.cached_property
     def logger(self) -> logging.Logger:

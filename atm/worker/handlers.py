@@ -70,8 +70,8 @@ class HandlerSpec:
         return columns
 
 
-class Registry:
-    """Types of tasks and their handlers."""
+class HandlerRegistry:
+    """The handler registry: which function runs which type of task."""
 
     def __init__(self) -> None:
         self._specs: dict[str, HandlerSpec] = {}
@@ -95,7 +95,7 @@ class Registry:
 
 
 #: What `@handler` fills and a worker runs.
-REGISTRY = Registry()
+REGISTRY = HandlerRegistry()
 
 
 def handler(
@@ -139,7 +139,7 @@ def handler(
     return register
 
 
-def load(modules: Iterable[str], registry: Registry = REGISTRY) -> Registry:
+def load(modules: Iterable[str], registry: HandlerRegistry = REGISTRY) -> HandlerRegistry:
     """Imports the built-in handlers, those of installed packages, and these modules.
 
     Raises SettingsError, which names the module, for one that cannot be imported.

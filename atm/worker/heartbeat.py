@@ -1,95 +1,63 @@
-"""The heartbeat of a worker, from a process of its own, which also tidies up after a sudden death.
-
-A handler can hold Python's lock for minutes, and with it every thread of its
-worker. The worker lives nevertheless, and this process says so. It does not
-when the worker is stopped (SIGSTOP). When the worker is gone without a word,
-it ends the worker's attempts at once, and charges only those that had begun;
-where this process died, too, that is left to the scheduler's rescuer.
-"""
+"""This worker in the worker registry: there, how busy, draining, gone."""
 
 from __future__ import annotations
 
 import logging
-import os
-import select
-import signal
-import time
 
-import psutil
+from sqlalchemy.engine import Connection
 
 from atm.errors import UnavailableError
-from atm.models import now
-from atm.service.attempts import Attempts
-from atm.settings import Settings
+from atm.models import Worker, now
+from atm.states import WorkerStatus
 from atm.store import workers
 from atm.store.database import Database
-from atm.worker.unbegun import Unbegun
+from atm.worker.attempt import Attempts
 
 logger = logging.getLogger(__name__)
 
-#: How often it looks whether the worker is still there, should nobody tell.
-_LOOK_SECONDS = 1.0
-#: What the worker had sent to the database when it died may still be committed.
-_LATE_COMMIT_SECONDS = 1.0
 
+class Heartbeat:
+    """A role that says that the worker lives, and how many handlers it runs.
 
-def fork_heartbeat(settings: Settings, worker_id: str, unbegun: Unbegun) -> None:
-    """Forks the process. Call it while the worker has one thread and no connection."""
-    worker = os.getpid()
-    # Its end is the end of the worker: nothing is ever written, and nobody closes it.
-    reader, writer = os.pipe()
-    if os.fork() != 0:
-        os.close(reader)
-        return
-    try:
-        os.close(writer)
-        # A signal to the whole group is for the worker; this one ends after it.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        database = Database(settings.sql_url, pool_size=1)
-        _beat_while_alive(database, settings.heartbeat_seconds, worker_id, worker, reader)
-        if not unbegun.left:
-            _tidy_up(database, worker_id, unbegun, settings.worker_lease_seconds)
-    except BaseException:
-        logger.exception("the heartbeat of %s ended", worker_id)
-    finally:
-        os._exit(0)
+    Beside it a process of its own says that it lives (heartbeat_process), for
+    the time when a handler holds Python's lock. `interval` is in seconds.
+    """
 
+    def __init__(self, database: Database, attempts: Attempts, worker: Worker, interval: float) -> None:
+        self.interval = interval
+        self._database = database
+        self._attempts = attempts
+        self._worker = worker
 
-def _beat_while_alive(database: Database, interval: float, worker_id: str, worker: int, end: int) -> None:
-    process = psutil.Process(worker)
-    beat_at = time.monotonic() + interval
-    while os.getppid() == worker:
-        # A handler's own child may keep the pipe open: hence also the look at the parent.
-        over, _, _ = select.select([end], [], [], min(_LOOK_SECONDS, interval))
-        if over:
-            return
-        if time.monotonic() < beat_at:
-            continue
-        beat_at = time.monotonic() + interval
+    def start(self) -> None:
+        """Adds the worker to the registry. Raises UnavailableError."""
+        self._database.write(lambda connection: workers.register(connection, self._worker))
+
+    def run_once(self) -> bool:
+        """One heartbeat. Raises UnavailableError."""
+        worker = self._worker
+        worker.load, worker.last_heartbeat_at = self._attempts.load, now()
+
+        def work(connection: Connection) -> None:
+            status = WorkerStatus(worker.status)
+            if not workers.beat(connection, worker.worker_id, worker.load, status, worker.last_heartbeat_at):
+                # It was given up on, wrongly: the reconciler revokes what it ran, the rest goes on.
+                workers.register(connection, worker)
+
+        self._database.write(work)
+        return False
+
+    def drain(self) -> None:
+        """The worker takes no more tasks, and says so."""
+        self._worker.status = WorkerStatus.DRAINING
         try:
-            if process.status() != psutil.STATUS_STOPPED:
-                database.write(lambda connection: workers.touch(connection, worker_id, now()))
-        except (UnavailableError, psutil.NoSuchProcess):
-            pass  # the worker itself says so, in its log
-        except Exception:
-            logger.exception("the heartbeat of %s failed; it goes on", worker_id)
+            self.run_once()
+        except UnavailableError as error:
+            logger.warning("the registry cannot be told that this worker drains: %s", error)
 
-
-def _tidy_up(database: Database, worker_id: str, unbegun: Unbegun, lease: float) -> None:
-    """Ends what the worker held. After `lease` seconds without SQL the rescuer is faster."""
-    until = time.monotonic() + lease
-    attempts = Attempts(database, worker_id)
-    looks = 2
-    while looks and time.monotonic() < until:
+    def stop(self) -> None:
+        """Takes the worker out of the registry."""
         try:
-            released = attempts.release(unbegun.all())
-            if released:
-                logger.warning("worker %s died: its %d attempts are ended", worker_id, released)
-            looks -= 1
-            if not looks:
-                database.write(lambda connection: workers.remove(connection, worker_id))
-                return
-        except UnavailableError:
-            pass  # once more
-        time.sleep(_LATE_COMMIT_SECONDS)
+            self._database.write(lambda connection: workers.remove(connection, self._worker.worker_id))
+        except UnavailableError as error:
+            logger.warning("the worker stays in the registry until it is missed: %s", error)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import signal
 import socket
 import threading
 import time
@@ -15,30 +14,36 @@ from contextlib import suppress
 from dramatiq import Worker as DramatiqWorker
 
 from atm._version import __version__
+from atm.background import Runner
 from atm.batching.group_commit import GATHER_SECONDS, GroupCommit
 from atm.broker.broker import TaskBroker
 from atm.broker.cancel_flags import CancelFlags
-from atm.errors import UnavailableError
+from atm.errors import BrokerUnavailableError, UnavailableError
 from atm.models import Worker, now
-from atm.processes import settle
-from atm.service.attempts import Attempts, size_of
+from atm.processes import freeze_heap
+from atm.service.attempts import AttemptService, size_of
 from atm.service.outcomes import HandedBack
 from atm.settings import Settings
 from atm.store import types
 from atm.store.database import Database
-from atm.worker.claims import Claims, Commits
-from atm.worker.execution import Execution, unstorable
+from atm.worker.attempt import Attempts
+from atm.worker.claim_ledger import ClaimLedger
+from atm.worker.claims import Claims
+from atm.worker.completer import Commits, Completer, unstorable
+from atm.worker.execution import Execution
 from atm.worker.executors import Executor
 from atm.worker.executors.coroutine import CoroutineExecutor
 from atm.worker.executors.process import ProcessExecutor
 from atm.worker.executors.thread import ThreadExecutor
-from atm.worker.handlers import Registry
-from atm.worker.heartbeat import fork_heartbeat
+from atm.worker.handlers import HandlerRegistry
+from atm.worker.heartbeat import Heartbeat
+from atm.worker.heartbeat_process import fork_heartbeat
+from atm.worker.interrupter import CancelListener, Interrupter
 from atm.worker.interruption import Kind
-from atm.worker.reporter import Reporter
-from atm.worker.running import RunningAttempts
-from atm.worker.unbegun import Unbegun
-from atm.worker.watcher import Watcher
+from atm.worker.log_flusher import LogFlusher
+from atm.worker.orphan_watch import OrphanWatch
+from atm.worker.prefetcher import Prefetcher
+from atm.worker.reconciler import Reconciler
 
 logger = logging.getLogger(__name__)
 
@@ -47,25 +52,25 @@ STOP_SECONDS = 2.0
 #: A process whose parent is gone does not wait for its handlers: nobody would
 #: stop it, and its database and Redis may be going too.
 ORPHAN_DRAIN_SECONDS = 0.2
-#: ... and is gone after this long, whatever it is doing.
-ORPHAN_EXIT_SECONDS = 6.0
 #: How long a worker that stops still begins with what it has claimed: five times
-#: what a dispenser looks ahead.
+#: what its prefetcher looks ahead.
 AHEAD_DRAIN_SECONDS = 0.2
-_ORPHAN_LOOK_SECONDS = 0.5
-#: One each for starts, ends, watcher, reporter, and what is handed back at the end.
-_CONNECTIONS = 5
+#: One each for starts, ends, heartbeat, flusher, reconciler, interrupter, and what is handed back at the end.
+_CONNECTIONS = 7
 
 
 class WorkerRuntime:
     """Built when `atm.actors` is imported, started in the worker process: nothing is opened before a fork."""
 
-    def __init__(self, settings: Settings, registry: Registry) -> None:
+    prefetcher: Prefetcher
+    completer: Completer
+    execution: Execution
+
+    def __init__(self, settings: Settings, registry: HandlerRegistry) -> None:
         self.settings = settings
         self.worker_id = f"{socket.gethostname()[:100]}-{os.getpid()}-{secrets.token_hex(3)}"
-        self.running = RunningAttempts()
         self._registry = registry
-        self._parent = os.getppid()
+        self._orphan_watch = OrphanWatch()
         self._stopped = threading.Event()
         self._executors: dict[str, Executor] = {
             "thread": ThreadExecutor(),
@@ -78,65 +83,58 @@ class WorkerRuntime:
 
         Raises SchemaBehindError and UnavailableError.
         """
-        self._unbegun = Unbegun()
-        fork_heartbeat(self.settings, self.worker_id, self._unbegun)
+        self._ledger = ClaimLedger()
+        fork_heartbeat(self.settings, self.worker_id, self._ledger)
         try:
-            self._start(broker, worker)
+            self._start(broker, worker.worker_threads)
         except BaseException:
             # There is nothing that the heartbeat's process would have to end.
-            self._unbegun.leave()
+            self._ledger.close()
             raise
 
-    def _start(self, broker: TaskBroker, worker: DramatiqWorker) -> None:
+    def _start(self, broker: TaskBroker, threads: int) -> None:
         # Alembic, which it imports, speaks when it is imported: after the log is set up.
         from atm.store import schema
 
-        threads = worker.worker_threads
-        self._database = Database(self.settings.sql_url, pool_size=_CONNECTIONS)
-        schema.require(self._database)
+        settings = self.settings
+        database = self._database = Database(settings.sql_url, pool_size=_CONNECTIONS)
+        schema.require(database)
         for spec in self._registry.specs():
-            types.announce(self._database, spec.task_type, spec.defaults())
-        self.attempts = Attempts(self._database, self.worker_id)
+            types.announce(database, spec.task_type, spec.defaults())
+        service = self._service = AttemptService(database, self.worker_id)
+        attempts = self._attempts = Attempts(self._ledger)
         # Two: while one waits for the database, the other's statements are made.
         self._starts = self._commits("atm-start", 0.0)  # what was fetched together comes together
         self._ends = self._commits("atm-end", GATHER_SECONDS)
-        claims = Claims(
-            self._starts,
-            self._ends,
-            self._unbegun,
-            broker.acknowledge_later,
-            # Not heard of for the lease, a worker is given up on.
-            too_old=self.settings.worker_lease_seconds / 2,
+        self.completer = Completer(attempts, self._ends, service, broker)
+        # Not heard of for the lease, a worker is given up on.
+        claims = Claims(attempts, self._starts, self.completer, too_old=settings.worker_lease_seconds / 2)
+        self.prefetcher = Prefetcher(broker, attempts, claims, self.completer, threads)
+        self.execution = Execution(attempts, claims, self.completer, self._registry, self._executors)
+        self._heartbeat = Heartbeat(database, attempts, self._row(threads), settings.heartbeat_seconds)
+        self._cancel_listener = CancelListener(attempts, CancelFlags(broker.client, broker.namespace))
+        self._roles = Runner(
+            [
+                self._heartbeat,
+                self._cancel_listener,
+                Interrupter(attempts, self.completer),
+                LogFlusher(attempts, service),
+                Reconciler(database, attempts, service, settings.heartbeat_seconds),
+                self._orphan_watch,
+            ]
         )
-        self.execution = Execution(self._ends, claims, self._registry, self.running, self._executors)
-        flags = CancelFlags(broker.client, broker.namespace)
-        self._watcher = Watcher(self.running, flags, self.attempts)
-        self._reporter = Reporter(
-            self._database,
-            self.attempts,
-            self.running,
-            self._unbegun,
-            self._row(threads),
-            self.settings.heartbeat_seconds,
-        )
-        self._reporter.start()
-        self._watcher.start()
-        threading.Thread(target=self._look_for_parent, name="atm-parent", daemon=True).start()
-        self._starts.start()
-        self._ends.start()
-        broker.acknowledger.start()
-        broker.dispenser.claim = claims.ask
-        broker.dispenser.hand_back = claims.hand_back
-        broker.dispenser.capacity = threads
-        settle()
+        self._heartbeat.start()
+        for part in (self._starts, self._ends, broker, self._roles):
+            part.start()
+        freeze_heap()
         logger.info("worker %s takes tasks, %d at a time", self.worker_id, threads)
 
     def _commits(self, name: str, gather: float) -> Commits:
         return GroupCommit(
             self._database.write,
-            self.attempts.settle,
+            self._service.apply,
             name=name,
-            alone=lambda change, error: self.attempts.finish_all([unstorable(change, error)])[0],
+            alone=lambda change, error: self._service.finish_all([unstorable(change, error)])[0],
             insist=True,
             gather=gather,
             size=size_of,
@@ -144,36 +142,45 @@ class WorkerRuntime:
 
     def drain(self, broker: TaskBroker) -> None:
         """Takes no more tasks. What runs may go on for the drain time, and is handed back then."""
-        broker.dispenser.stop()
-        broker.wake()
+        self.prefetcher.stop()
+        # Without Redis nobody waits for it.
+        with suppress(BrokerUnavailableError):
+            broker.wake()
         # What is claimed ahead is short work, as far as is known: it is done rather than handed back.
-        self._none_within(AHEAD_DRAIN_SECONDS, lambda: len(self._unbegun))
-        broker.give_back()
-        self._reporter.drain()
-        threading.Thread(target=self._hand_back, args=(broker,), name="atm-drain", daemon=True).start()
+        self._none_within(AHEAD_DRAIN_SECONDS, self._attempts.claimed_count)
+        self._hand_back_unbegun()
+        self._heartbeat.drain()
+        threading.Thread(target=self._end_drain, args=(broker,), name="atm-drain", daemon=True).start()
 
     def stop(self, broker: TaskBroker) -> None:
         """Nothing runs any more: commits what is left, leaves the registry and closes everything."""
+        self._hand_back_unbegun()
         self._stopped.set()
         # In this order: what was claimed last is still ended.
         self._starts.close()
         self._ends.close()
-        self._leave()
-        broker.acknowledger.close()
-        self._watcher.stop()
-        self._reporter.stop()
+        self._end_held()
+        self._roles.stop()
+        self._cancel_listener.close()
+        self._heartbeat.stop()
         for executor in self._executors.values():
             executor.close()
+        broker.close()
         self._database.close()
         logger.info("worker %s has left", self.worker_id)
 
-    def _leave(self) -> None:
+    def _hand_back_unbegun(self) -> None:
+        # Without Redis, `TaskBroker.recover` puts the messages back.
+        with suppress(BrokerUnavailableError):
+            self.prefetcher.hand_back_all()
+
+    def _end_held(self) -> None:
         """Ends what is still held and got no thread. Without SQL the heartbeat's process does it."""
         with suppress(UnavailableError):
-            released = self.attempts.release(self._unbegun.all())
-            if released:
-                logger.warning("%d attempts were still held: they are ended", released)
-            self._unbegun.leave()
+            ended = self._service.end_abandoned(self._ledger.all())
+            if ended:
+                logger.warning("%d attempts were still held: they are ended", ended)
+            self._ledger.close()
 
     def _row(self, threads: int) -> Worker:
         at = now()
@@ -188,31 +195,25 @@ class WorkerRuntime:
             last_heartbeat_at=at,
         )
 
-    @property
-    def _orphaned(self) -> bool:
-        return os.getppid() != self._parent
-
-    def _hand_back(self, broker: TaskBroker) -> None:
+    def _end_drain(self, broker: TaskBroker) -> None:
         """Ends what still runs when the drain time is over; the task goes to another worker."""
-        drain = ORPHAN_DRAIN_SECONDS if self._orphaned else self.settings.drain_seconds
+        drain = ORPHAN_DRAIN_SECONDS if self._orphan_watch.is_orphan else self.settings.drain_seconds
         # What begins, what runs, and what ends but is not stored yet.
-        done = self._none_within(drain, lambda: len(self._unbegun) + len(self.running.held()))
+        done = self._none_within(drain, lambda: len(self._attempts.held()))
         # Threads that wait for an SQL that is away wait no longer.
         self._starts.hurry()
         self._ends.hurry()
         if done:
             return
-        for attempt in self.running.all():
+        for attempt in self._attempts.running():
             attempt.interrupt(Kind.DRAIN)
-        if self._none_within(STOP_SECONDS, lambda: len(self.running)):
+        if self._none_within(STOP_SECONDS, lambda: self._attempts.load):
             return
-        for attempt in self.running.all():
+        for attempt in self._attempts.running():
             task = attempt.task
             logger.warning("task %s (%s) does not stop; it is handed back", task.task_id, task.task_type)
             try:
-                with attempt.journal.writing:
-                    outcome = HandedBack("its worker stops; the handler did not react")
-                    self.attempts.finish(task.task_id, task.attempt, outcome, attempt.journal.take())
+                self.completer.give_up(attempt, HandedBack("its worker stops; the handler did not react"))
             except UnavailableError:
                 logger.warning("it is not: the database cannot be reached; it is missed later")
         # Threads that do not end would keep the process; their tasks are someone else's now.
@@ -225,11 +226,3 @@ class WorkerRuntime:
             if self._stopped.wait(0.01):
                 return True
         return not count()
-
-    def _look_for_parent(self) -> None:
-        while not self._stopped.wait(_ORPHAN_LOOK_SECONDS):
-            if self._orphaned:
-                logger.warning("the process that started this worker is gone: it stops")
-                os.kill(os.getpid(), signal.SIGTERM)
-                time.sleep(ORPHAN_EXIT_SECONDS)
-                os._exit(1)

@@ -22,7 +22,7 @@ from atm.broker.broker import TaskBroker
 from atm.errors import InvalidArgumentError, UnavailableError
 from atm.models import Task, now
 from atm.scheduler.relay import Relay
-from atm.service.attempts import Attempts, Line, Progress, Report
+from atm.service.attempts import AttemptService, Line, Progress, Report
 from atm.service.creation import Creation
 from atm.service.dispatch import Dispatcher
 from atm.service.outcomes import Cancelled, Failed, HandedBack, Succeeded, TimedOut, WorkerLost
@@ -61,7 +61,7 @@ def test_any_text_comes_back_as_it_was(creation: Creation, database: Database) -
 
 def test_of_many_workers_one_gets_the_attempt(creation: Creation, database: Database) -> None:
     task = creation.create(NOW)
-    workers = [Attempts(database, f"w{n}") for n in range(8)]
+    workers = [AttemptService(database, f"w{n}") for n in range(8)]
     with ThreadPoolExecutor(8) as pool:
         claimed = [c for c in pool.map(lambda worker: worker.claim(task.task_id, 1), workers) if c]
     assert len(claimed) == 1
@@ -72,7 +72,7 @@ def test_a_worker_that_was_given_up_on_can_write_nothing_more(
     creation: Creation, service: TaskService, database: Database
 ) -> None:
     task = creation.create(NOW)
-    first, second = Attempts(database, "first"), Attempts(database, "second")
+    first, second = AttemptService(database, "first"), AttemptService(database, "second")
     assert first.claim(task.task_id, 1)
     assert first.finish(task.task_id, 1, WorkerLost("silent")) is Status.PENDING
     assert second.claim(task.task_id, 2)
@@ -91,7 +91,7 @@ def test_a_cancellation_and_an_end_at_the_same_time_leave_one_end(
 ) -> None:
     for _ in range(15):
         task = creation.create(NewTask("example_task", max_retry=5, retry_delay_ms=0))
-        worker = Attempts(database, "w")
+        worker = AttemptService(database, "w")
         worker.claim(task.task_id, 1)
         failed = Failed(Reason.HANDLER_ERROR, "boom")
         with ThreadPoolExecutor(2) as pool:
@@ -106,7 +106,7 @@ def test_a_change_whose_row_cannot_be_written_is_not_made(creation: Creation, da
     task = creation.create(NOW)
     database.write(lambda c: c.execute(text("ALTER TABLE task_log RENAME TO task_log_away")))
     with pytest.raises((UnavailableError, DBAPIError)):
-        Attempts(database, "w").claim(task.task_id, 1)
+        AttemptService(database, "w").claim(task.task_id, 1)
     database.write(lambda c: c.execute(text("ALTER TABLE task_log_away RENAME TO task_log")))
     assert _get(database, task.task_id).status == Status.PENDING
 
@@ -115,7 +115,7 @@ def test_a_move_that_comes_too_late_leaves_no_row(
     creation: Creation, service: TaskService, database: Database
 ) -> None:
     task = creation.create(NOW)
-    assert Attempts(database, "w").claim(task.task_id, 1)
+    assert AttemptService(database, "w").claim(task.task_id, 1)
     late = Move(task.task_id, Status.PENDING, 0, Status.CANCELLED, "cancelled")
     assert not database.write(lambda connection: tasks.move(connection, late, task.created_at))
     assert Status.CANCELLED not in [row.to_status for row in service.logs(task.task_id)]
@@ -124,7 +124,7 @@ def test_a_move_that_comes_too_late_leaves_no_row(
 
 def test_progress_without_lines_is_stored(creation: Creation, database: Database) -> None:
     task = creation.create(NOW)
-    attempts = Attempts(database, "w")
+    attempts = AttemptService(database, "w")
     assert attempts.claim(task.task_id, 1)
     assert attempts.report(task.task_id, 1, Report(progress=Progress(0.5, "half")))
     assert (_get(database, task.task_id).progress, _get(database, task.task_id).progress_message) == (
@@ -137,13 +137,13 @@ def test_a_success_whose_answer_was_lost_is_not_refused_when_it_is_told_again(
     creation: Creation, service: TaskService, database: Database
 ) -> None:
     task = creation.create(NOW)
-    attempts = Attempts(database, "w")
+    attempts = AttemptService(database, "w")
     assert attempts.claim(task.task_id, 1)
     for _ in range(2):
         assert attempts.finish(task.task_id, 1, Succeeded({"n": "1"})) is Status.SUCCESS
     assert not any("refused" in row.message for row in service.logs(task.task_id))
     # Somebody else's is.
-    assert Attempts(database, "other").finish(task.task_id, 1, Succeeded({"n": "2"})) is None
+    assert AttemptService(database, "other").finish(task.task_id, 1, Succeeded({"n": "2"})) is None
     assert _get(database, task.task_id).result == {"n": "1"}
     check_history(database)
 
@@ -213,7 +213,21 @@ def test_a_message_is_queued_once_however_often_it_is_sent(broker: TaskBroker) -
     assert broker.send([("v", 1, 0), ("w", 1, 0)]) == 2
     _, found = broker.fetch(["high", "normal"], 10, 0)
     assert len(found) == 4
-    assert found[0].args == ("u", 1)
+    assert found[0].message.args == ("u", 1)
+
+
+def test_a_retry_is_not_postponed_by_the_relay_that_sent_the_attempt_before(
+    creation: Creation, database: Database
+) -> None:
+    task = creation.create(NOW)
+    sent = [tasks.Dispatch(task.task_id, 1, 0)]
+    worker = AttemptService(database, "w")
+    # A worker is faster than the relay: the first attempt is over before the relay notes that it was sent.
+    assert worker.claim(task.task_id, 1)
+    assert worker.finish(task.task_id, 1, Failed(Reason.HANDLER_ERROR, "boom")) is Status.PENDING
+    due = _get(database, task.task_id).dispatch_at
+    database.write(lambda c: tasks.postpone_dispatch(c, sent, now(), timedelta(seconds=30)))
+    assert _get(database, task.task_id).dispatch_at == due
 
 
 class Machine(RuleBasedStateMachine):
@@ -236,7 +250,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(task=ids_made, attempt=st.integers(1, 4), worker=st.sampled_from("ab"))
     def claim(self, task: str, attempt: int, worker: str) -> None:
-        Attempts(self.database, worker).claim(task, attempt)
+        AttemptService(self.database, worker).claim(task, attempt)
 
     @rule(
         task=ids_made,
@@ -250,7 +264,7 @@ class Machine(RuleBasedStateMachine):
         ),
     )
     def finish(self, task: str, attempt: int, worker: str, outcome: Any) -> None:
-        Attempts(self.database, worker).finish(task, attempt, outcome)
+        AttemptService(self.database, worker).finish(task, attempt, outcome)
 
     @rule(task=ids_made)
     def cancel(self, task: str) -> None:

@@ -20,7 +20,7 @@ from atm.scheduler.pruner import Pruner
 from atm.scheduler.relay import Relay
 from atm.scheduler.rescuer import Rescuer
 from atm.scheduler.timeout_sweeper import TimeoutSweeper
-from atm.service.attempts import Attempts
+from atm.service.attempts import AttemptService
 from atm.service.creation import Creation
 from atm.service.dispatch import Dispatcher
 from atm.service.outcomes import Succeeded
@@ -54,7 +54,7 @@ def million(tmp_path_factory: pytest.TempPathFactory, valkey: Valkey) -> Iterato
         new = NewTask("example_task", max_retry=5)
         made = [creation.create_all([new])[0].task_id for _ in range(WAITING + RUNNING)]
         for task_id in made[:RUNNING]:
-            Attempts(database, "nobody").claim(task_id, 1)
+            AttemptService(database, "nobody").claim(task_id, 1)
         broker.close()
         yield database
     finally:
@@ -152,7 +152,7 @@ def test_sweeps_read_only_what_is_due(million: Database) -> None:
 
 def test_an_attempt_reads_only_its_own_task(million: Database) -> None:
     waiting = million.read(lambda c: tasks.page(c, Filter(status=Status.PENDING), limit=1))[0]
-    worker = Attempts(million, "w")
+    worker = AttemptService(million, "w")
     assert _reads(million, lambda: worker.claim(waiting.task_id, 1)) <= 8
     assert _reads(million, lambda: worker.finish(waiting.task_id, 1, Succeeded({"a": "1"}))) <= 8
 

@@ -7,14 +7,14 @@ from history import check_history
 from sqlalchemy import select
 
 from atm.batching.group_commit import GroupCommit
-from atm.service.attempts import Answer, Attempts, Claim, End, Line, Report, size_of
+from atm.service.attempts import AttemptService, ChangeResult, Claim, End, Line, Report, size_of
 from atm.service.creation import Creation
 from atm.service.outcomes import Succeeded
 from atm.service.validation import MAX_PAYLOAD_BYTES, NewTask
 from atm.states import Status
 from atm.store.database import Database
 from atm.store.tasks import TASK
-from atm.worker.journal import MAX_CHARACTERS, Journal
+from atm.worker.log_buffer import MAX_CHARACTERS, LogBuffer
 
 #: Together more than the 16 MB of a packet to MariaDB, however they are quoted.
 COUNT = 24
@@ -35,9 +35,9 @@ def test_large_payloads_that_come_together_are_all_stored(
 def test_large_results_that_come_together_are_all_stored(creation: Creation, database: Database) -> None:
     value = '"' * (MAX_PAYLOAD_BYTES - 1)
     made = [creation.create(NewTask("example_task")).task_id for _ in range(COUNT)]
-    attempts = Attempts(database, "w")
-    ends: GroupCommit[Claim | End, Answer] = GroupCommit(
-        database.write, attempts.settle, name="ends", insist=True, size=size_of
+    attempts = AttemptService(database, "w")
+    ends: GroupCommit[Claim | End, ChangeResult] = GroupCommit(
+        database.write, attempts.apply, name="ends", insist=True, size=size_of
     )
     ends.start()
     for reply in ends.ask([Claim(task_id, 1) for task_id in made]):
@@ -52,7 +52,7 @@ def test_large_results_that_come_together_are_all_stored(creation: Creation, dat
 
 
 def test_a_handler_cannot_say_more_than_can_be_stored() -> None:
-    journal = Journal()
+    journal = LogBuffer()
     for _ in range(1000):
         journal.line("x" * 20_000)
     lines = journal.take().lines

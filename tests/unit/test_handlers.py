@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from atm.errors import SettingsError
 from atm.retrying import Retry
 from atm.worker import handlers
-from atm.worker.handlers import HandlerSpec, Registry, handler, load
+from atm.worker.handlers import HandlerRegistry, HandlerSpec, handler, load
 
 
 class Payload(BaseModel):
@@ -18,13 +18,13 @@ class Payload(BaseModel):
 
 
 @pytest.fixture(autouse=True)
-def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
-    fresh = Registry()
+def registry(monkeypatch: pytest.MonkeyPatch) -> HandlerRegistry:
+    fresh = HandlerRegistry()
     monkeypatch.setattr(handlers, "REGISTRY", fresh)
     return fresh
 
 
-def test_a_handler_brings_its_defaults_and_nothing_that_is_the_operators(registry: Registry) -> None:
+def test_a_handler_brings_its_defaults_and_nothing_that_is_the_operators(registry: HandlerRegistry) -> None:
     @handler("mail", timeout=1.5, max_retry=2, retry=Retry("FIXED", delay=3))
     def mail(context: Any, payload: Payload) -> None: ...
 
@@ -40,7 +40,7 @@ def test_a_handler_brings_its_defaults_and_nothing_that_is_the_operators(registr
     assert not {"enabled", "max_concurrent"} & set(defaults)
 
 
-def test_how_a_handler_is_run_follows_from_what_it_is(registry: Registry) -> None:
+def test_how_a_handler_is_run_follows_from_what_it_is(registry: HandlerRegistry) -> None:
     @handler("a")
     async def coroutine(context: Any, payload: dict[str, str]) -> None: ...
 
@@ -70,7 +70,7 @@ def test_a_function_must_take_context_and_payload() -> None:
         handler("x")(lambda context: None)
 
 
-def test_two_functions_for_one_type_are_refused(registry: Registry) -> None:
+def test_two_functions_for_one_type_are_refused(registry: HandlerRegistry) -> None:
     registry.add(HandlerSpec("x", test_a_function_must_take_context_and_payload))
     with pytest.raises(SettingsError, match="two handlers"):
         registry.add(HandlerSpec("x", test_two_functions_for_one_type_are_refused))

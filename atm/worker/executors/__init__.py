@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from atm.worker.running import RunningAttempt
+from atm.worker.attempt import Attempt
 
 
 class Executor(Protocol):
     """Runs one attempt to its end, in the calling thread."""
 
-    def run(self, attempt: RunningAttempt, payload: Any) -> Any:
+    def run(self, attempt: Attempt, payload: Any) -> Any:
         """What the handler returned. Sets `attempt.handle` while there is something to stop."""
 
     def close(self) -> None:

@@ -14,20 +14,21 @@ import sys
 import threading
 import time
 import traceback
+from datetime import datetime
 from typing import Any
 
 from atm.errors import NonRetryableError
-from atm.models import now
 from atm.processes import die_with_parent
 from atm.service.attempts import ClaimedTask
 from atm.settings import Settings
 from atm.worker import handlers
+from atm.worker.attempt import Attempt, AttemptId
 from atm.worker.executors.coroutine import CoroutineExecutor
 from atm.worker.executors.thread import ThreadExecutor
 from atm.worker.interruption import Kind, Stopped
-from atm.worker.journal import Journal
+from atm.worker.log_buffer import LogBuffer
 from atm.worker.payloads import ResultError, bind, encode_result
-from atm.worker.running import RunningAttempt
+from atm.worker.texts import text_of
 
 _WATCH_SECONDS = 0.05
 
@@ -49,7 +50,7 @@ class _Channel:
             self._socket.sendall(json.dumps(message).encode() + b"\n")
 
 
-class _RemoteJournal(Journal):
+class _RemoteLog(LogBuffer):
     """Passes everything on at once; the worker counts and stores."""
 
     def __init__(self, channel: _Channel) -> None:
@@ -63,7 +64,7 @@ class _RemoteJournal(Journal):
         self._channel.send({"progress": fraction, "message": message})
 
 
-def _listen(channel: _Channel, attempt: RunningAttempt) -> None:
+def _listen(channel: _Channel, attempt: Attempt) -> None:
     """Waits for the word to stop, then stops the handler, again and again."""
     order = channel.receive()
     if order is None:
@@ -76,13 +77,17 @@ def _listen(channel: _Channel, attempt: RunningAttempt) -> None:
         time.sleep(_WATCH_SECONDS)
 
 
-def _attempt_of(order: dict[str, Any], channel: _Channel) -> RunningAttempt:
+def _attempt_of(order: dict[str, Any], channel: _Channel) -> Attempt:
     spec = handlers.load(Settings.load().handlers).get(order["task_type"])
     if spec is None:
         raise NonRetryableError(f"no handler for {order['task_type']!r} in the new process")
+    started_at = datetime.fromisoformat(order["started_at"])
     # The worker sees to the time that it may take.
-    task = ClaimedTask(**order, timeout_ms=0, started_at=now())
-    return RunningAttempt(task, spec, _RemoteJournal(channel))
+    task = ClaimedTask(**{**order, "timeout_ms": 0, "started_at": started_at})
+    attempt = Attempt(AttemptId(task.task_id, task.attempt))
+    attempt.prepare(task, _RemoteLog(channel))
+    attempt.spec = spec
+    return attempt
 
 
 def _run(channel: _Channel, order: dict[str, Any]) -> dict[str, Any]:
@@ -99,7 +104,7 @@ def _run(channel: _Channel, order: dict[str, Any]) -> dict[str, Any]:
         return {"invalid_result": str(error)}
     except BaseException as error:  # noqa: BLE001 - whatever it is, the worker is told
         return {
-            "error": f"{type(error).__name__}: {error}",
+            "error": f"{type(error).__name__}: {text_of(error)}",
             "traceback": traceback.format_exc(),
             "retryable": not isinstance(error, NonRetryableError),
         }

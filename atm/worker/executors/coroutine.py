@@ -7,8 +7,9 @@ import threading
 from typing import Any
 
 from atm.errors import TaskInterrupted
+from atm.worker.attempt import Attempt
 from atm.worker.interruption import Interruption, Stopped
-from atm.worker.running import RunningAttempt
+from atm.worker.texts import text_of
 
 #: Between two cancellations of a coroutine that goes on.
 _REPEAT_SECONDS = 1.0
@@ -40,11 +41,11 @@ class CoroutineExecutor:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def run(self, attempt: RunningAttempt, payload: Any) -> Any:
+    def run(self, attempt: Attempt, payload: Any) -> Any:
         """See `Executor`."""
         return asyncio.run_coroutine_threadsafe(self._call(attempt, payload), self._running_loop()).result()
 
-    async def _call(self, attempt: RunningAttempt, payload: Any) -> Any:
+    async def _call(self, attempt: Attempt, payload: Any) -> Any:
         # A task of its own: cancelling it must not cancel this one, which tells how it ended.
         call = asyncio.ensure_future(_contained(attempt, payload))
         handle = _TaskHandle(asyncio.get_running_loop(), call)
@@ -57,15 +58,17 @@ class CoroutineExecutor:
         if call.cancelled():
             if interrupted:
                 raise Stopped("its coroutine was cancelled")
-            raise RuntimeError("the handler cancelled itself: a CancelledError came out of it")
+            attempt.raised = RuntimeError("the handler cancelled itself: a CancelledError came out of it")
+            raise attempt.raised
         error = call.exception()
         if error is None:
-            if interrupted and attempt.context.noticed and not handle.raised:
+            if interrupted and attempt.noticed and not handle.raised:
                 raise Stopped("the handler noticed and returned")
             return call.result()
         if interrupted and (handle.raised or isinstance(error, TaskInterrupted)):
             how = "its coroutine was cancelled" if handle.raised else "the handler noticed and stopped"
-            raise Stopped(f"{how}; it then raised {type(error).__name__}: {error}") from error
+            raise Stopped(f"{how}; it then raised {type(error).__name__}: {text_of(error)}") from error
+        attempt.raised = error
         raise error
 
     def close(self) -> None:
@@ -81,9 +84,9 @@ class CoroutineExecutor:
             return self._loop
 
 
-async def _contained(attempt: RunningAttempt, payload: Any) -> Any:
+async def _contained(attempt: Attempt, payload: Any) -> Any:
     try:
         return await attempt.spec.function(attempt.context, payload)
     except (SystemExit, KeyboardInterrupt) as error:
         # Either would end the loop, and with it every other coroutine.
-        raise RuntimeError(f"the handler raised {error!r}") from error
+        raise RuntimeError(f"the handler raised {type(error).__name__}: {text_of(error)}") from error

@@ -9,12 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import asdict
 from typing import Any
 
 from atm.errors import NonRetryableError
+from atm.worker.attempt import Attempt
 from atm.worker.interruption import Interruption, Stopped
 from atm.worker.payloads import ResultError
-from atm.worker.running import RunningAttempt
 
 #: How long the process may take to stop by itself before it is killed.
 KILL_SECONDS = 1.0
@@ -63,7 +64,7 @@ class _ProcessHandle:
 class ProcessExecutor:
     """Runs each attempt in a new process."""
 
-    def run(self, attempt: RunningAttempt, payload: Any) -> Any:
+    def run(self, attempt: Attempt, payload: Any) -> Any:
         """See `Executor`. `payload` was only checked here; the child binds it again."""
         ours, theirs = socket.socketpair()
         with ours:
@@ -76,20 +77,9 @@ class ProcessExecutor:
                 kill_group(process)
                 process.wait()
 
-    def _converse(
-        self, attempt: RunningAttempt, process: subprocess.Popen[bytes], channel: socket.socket
-    ) -> Any:
+    def _converse(self, attempt: Attempt, process: subprocess.Popen[bytes], channel: socket.socket) -> Any:
         ours = channel.makefile("rb")
-        task = attempt.task
-        order = {
-            "task_id": task.task_id,
-            "task_type": task.task_type,
-            "attempt": task.attempt,
-            "retry_count": task.retry_count,
-            "max_retry": task.max_retry,
-            "priority": task.priority,
-            "payload": task.payload,
-        }
+        order = {**asdict(attempt.task), "started_at": attempt.task.started_at.isoformat()}
         with contextlib.suppress(OSError):  # it died at once: told below
             channel.sendall(json.dumps(order).encode() + b"\n")
         handle = _ProcessHandle(process, channel)
@@ -146,13 +136,13 @@ def _start(channel: socket.socket) -> subprocess.Popen[bytes]:
         )
 
 
-def _take(attempt: RunningAttempt, message: dict[str, Any]) -> dict[str, Any] | None:
+def _take(attempt: Attempt, message: dict[str, Any]) -> dict[str, Any] | None:
     """Passes on what the handler said; the message itself when it is the last."""
     match message:
         case {"line": text}:
-            attempt.journal.line(text)
+            attempt.log.line(text)
         case {"progress": fraction, "message": text}:
-            attempt.journal.progress(fraction, text)
+            attempt.log.progress(fraction, text)
         case _:
             return message
     return None

@@ -7,8 +7,9 @@ import threading
 from typing import Any
 
 from atm.errors import TaskCancelled, TaskInterrupted, TaskTimedOut
+from atm.worker.attempt import Attempt
 from atm.worker.interruption import Interruption, Kind, Stopped
-from atm.worker.running import RunningAttempt
+from atm.worker.texts import text_of
 
 #: Between two exceptions for a handler that goes on: it may have swallowed the
 #: first, or be cleaning up.
@@ -54,7 +55,7 @@ class _ThreadHandle:
 class ThreadExecutor:
     """Runs plain handlers."""
 
-    def run(self, attempt: RunningAttempt, payload: Any) -> Any:
+    def run(self, attempt: Attempt, payload: Any) -> Any:
         """See `Executor`."""
         handle = _ThreadHandle(attempt.spec.cancel_grace)
         attempt.handle = handle
@@ -64,6 +65,7 @@ class ThreadExecutor:
             finally:
                 handle.close()
         except BaseException as error:
+            attempt.raised = error
             # Once more: the exception may have come while it was being closed.
             # The next one would be a second away.
             handle.close()
@@ -71,11 +73,11 @@ class ThreadExecutor:
             raise
         finally:
             attempt.handle = None
-        if attempt.interruption is not None and attempt.context.noticed:
+        if attempt.interruption is not None and attempt.noticed:
             raise Stopped("the handler noticed and returned")
         return value
 
-    def _explain(self, attempt: RunningAttempt, handle: _ThreadHandle, error: BaseException) -> None:
+    def _explain(self, attempt: Attempt, handle: _ThreadHandle, error: BaseException) -> None:
         """Raises Stopped if an interruption is behind the error."""
         if attempt.interruption is None or not _stems_from_interruption(error):
             return
@@ -85,7 +87,7 @@ class ThreadExecutor:
             else "the handler noticed and stopped by an exception"
         )
         if not isinstance(error, TaskInterrupted):
-            how += f"; it then raised {type(error).__name__}: {error}"
+            how += f"; it then raised {type(error).__name__}: {text_of(error)}"
         raise Stopped(how) from error
 
     def close(self) -> None:

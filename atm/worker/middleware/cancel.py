@@ -9,7 +9,7 @@ from dramatiq.middleware import SkipMessage
 
 
 class Cancel(Middleware):
-    """A task that was cancelled while it waited never starts. Running ones: see atm.worker.watcher.
+    """A task that was cancelled while it waited never starts. Running ones: see atm.worker.interrupter.
 
     The flag is read in the round trip that fetches the message. One that is
     raised later, or that Redis has lost, is no matter: SQL refuses to start a
@@ -17,9 +17,6 @@ class Cancel(Middleware):
     """
 
     def before_process_message(self, broker: Any, message: Any) -> None:
-        """Looks at the flag, and whether the message is still this worker's."""
-        broker.dispenser.begin(message)
-        if message.cancelled:
-            raise SkipMessage(f"task {message.args[0]} was cancelled")
-        if message.revoked:
-            raise SkipMessage(f"task {message.args[0]} was left to other workers")
+        """Looks at the flag."""
+        if message.attempt.cancelled_before:
+            raise SkipMessage(f"task {message.attempt.id.task_id} was cancelled")

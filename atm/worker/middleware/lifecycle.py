@@ -37,5 +37,4 @@ class Lifecycle(Middleware):
 
     def after_worker_shutdown(self, broker: Any, worker: Any) -> None:
         """The threads have ended."""
-        broker.give_back()
         self._runtime.stop(broker)

@@ -13,7 +13,7 @@ MAX_LINES = 1000
 MAX_CHARACTERS = 1_000_000
 
 
-class Journal:
+class LogBuffer:
     """Takes lines and progress from a handler, at no cost to it, and gives them out in order.
 
     `writing` is held while a report that was taken is written, so that what

@@ -1,4 +1,4 @@
-"""Which claimed attempts no thread has begun with yet, in memory that outlives the process."""
+"""The claim ledger: which claimed attempts no thread has begun with, in memory that outlives the process."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from collections import deque
 _SLOT = struct.Struct("<BI36s")
 _FREE = b"\0"
 _USED = b"\1"
-#: Far more than a process claims ahead (see `atm.broker.dispenser.MOST_AHEAD`).
+#: Far more than a process claims ahead (see `atm.worker.prefetcher.MOST_AHEAD`).
 SLOTS = 1024
 
 
-class Unbegun:
+class ClaimLedger:
     """A set of attempts, shared with the processes that are forked after it was made.
 
-    Those still read it when this process was killed, and tell what it had
-    begun from what had only waited. Safe to use from several threads.
+    When this process was killed, they read from it which of its claims had
+    begun, and are charged, and which had only waited. Safe to use from several
+    threads.
     """
 
     def __init__(self) -> None:
-        # The first byte says that the process has left in an orderly way.
+        # The first byte says that the ledger is closed.
         self._memory = mmap.mmap(-1, 1 + SLOTS * _SLOT.size)
         self._free = deque(range(SLOTS))
         self._slots: dict[tuple[str, int], int] = {}
@@ -65,10 +66,10 @@ class Unbegun:
         return len(self._slots)
 
     @property
-    def left(self) -> bool:
-        """Whether the process that made it has left in an orderly way."""
+    def closed(self) -> bool:
+        """Whether the process that made it has ended in an orderly way."""
         return self._memory[:1] == _USED
 
-    def leave(self) -> None:
-        """The process leaves: nothing is to be done after its end."""
+    def close(self) -> None:
+        """The process ends in an orderly way: nobody need tidy up after it."""
         self._memory[:1] = _USED

@@ -1,4 +1,4 @@
-"""What a role of the scheduler is, and the clock that runs it."""
+"""Background roles: what they are, and the threads that run them, in servers and in workers alike."""
 
 from __future__ import annotations
 
@@ -11,21 +11,26 @@ from atm.errors import UnavailableError
 
 logger = logging.getLogger(__name__)
 
+#: How long a role rests that could not reach what it needs, or failed.
+REST_SECONDS = 1.0
+_STOP_SECONDS = 5.0
+
 
 class Role(Protocol):
-    """One kind of sweep; `interval` is the number of seconds between two of them."""
+    """One thing that is done again and again; `interval` is the number of seconds between two times."""
 
     @property
     def interval(self) -> float: ...
 
     def run_once(self) -> bool:
-        """One sweep; True when there is more to do at once. Raises UnavailableError without SQL."""
+        """Does it once; True when there is more to do. Raises UnavailableError without SQL or Redis."""
 
 
 class Runner:
     """Runs each role in a thread of its own, so that a slow one delays no other.
 
-    No sweep starts while `gate` is False.
+    Nothing is begun while `gate` is False. A role that fails is run again:
+    its error is logged, an outage at WARNING when it begins.
     """
 
     def __init__(self, roles: Sequence[Role], gate: Callable[[], bool] = lambda: True) -> None:
@@ -44,13 +49,14 @@ class Runner:
             thread.start()
 
     def stop(self) -> None:
-        """Ends them after the sweep that each is in."""
+        """Ends them, each after what it is doing. Called from one of them, that one is not waited for."""
         self._stopping.set()
         for thread in self._threads:
-            thread.join(timeout=5)
+            if thread.is_alive() and thread is not threading.current_thread():
+                thread.join(_STOP_SECONDS)
 
     def _run(self, role: Role) -> None:
-        more = False
+        more, name, is_out = False, type(role).__name__, False
         while more or not self._stopping.wait(role.interval):
             if self._stopping.is_set():
                 return
@@ -59,11 +65,12 @@ class Runner:
                 continue
             try:
                 more = role.run_once()
+                is_out = False
             except UnavailableError as error:
-                logger.warning("%s: %s; trying again", type(role).__name__, error)
-                more = False
-                self._stopping.wait(1.0)
+                logger.log(logging.DEBUG if is_out else logging.WARNING, "%s: %s; trying again", name, error)
+                more, is_out = False, True
+                self._stopping.wait(REST_SECONDS)
             except Exception:
-                logger.exception("%s failed; it goes on", type(role).__name__)
+                logger.exception("%s failed; it goes on", name)
                 more = False
-                self._stopping.wait(1.0)
+                self._stopping.wait(REST_SECONDS)

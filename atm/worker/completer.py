@@ -1,0 +1,145 @@
+"""The one place through which every attempt leaves this process, whatever became of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from atm.batching.group_commit import GroupCommit
+from atm.batching.reply import Reply
+from atm.broker.broker import TaskBroker
+from atm.errors import AtmError
+from atm.service.attempts import AttemptService, ChangeResult, Claim, End
+from atm.service.outcomes import Failed, HandedBack, Outcome, Succeeded, internal_error
+from atm.states import FINAL, Reason
+from atm.store.tasks import LostRaceError
+from atm.worker.attempt import Attempt, Attempts, State
+
+logger = logging.getLogger(__name__)
+
+#: Ends that may wait to be committed: five commits' worth.
+MOST_ENDING = 1000
+
+Commits = GroupCommit[Claim | End, ChangeResult]
+
+
+class Completer:
+    """Has ends committed, and messages acknowledged after that. Safe to use from several threads.
+
+    `ends` commits what ends in groups; `service` writes at once.
+    """
+
+    def __init__(
+        self, attempts: Attempts, ends: Commits, service: AttemptService, broker: TaskBroker
+    ) -> None:
+        self._attempts = attempts
+        self._ends = ends
+        self._service = service
+        self._broker = broker
+
+    def complete(self, attempt: Attempt, outcome: Outcome) -> bool:
+        """Has it written how a claimed attempt ended, and what it said last; False when it has ended already.
+
+        Waits for that only where SQL is far behind: then no more is begun.
+        """
+        reply: Reply[ChangeResult] = Reply()
+        with attempt.log.writing:
+            # In one step: SQL will say for a while that it runs here.
+            if not self._attempts.step(attempt, State.ENDING):
+                return False
+            self._attempts.end_handler(attempt)
+            reply.add_done_callback(lambda reply: self._committed(attempt, outcome, reply))
+            try:
+                self._ends.submit(End(*attempt.id, outcome, attempt.log.take()), reply)
+            except AtmError as error:
+                reply.set_exception(error)
+        # It holds the frames of the handler, and they hold the attempt.
+        attempt.raised = None
+        if len(self._ends) > MOST_ENDING:
+            reply.wait()
+        return True
+
+    def _committed(self, attempt: Attempt, outcome: Outcome, reply: Reply[ChangeResult]) -> None:
+        if (error := reply.exception()) is not None:
+            self._attempts.step(attempt, State.UNSTORED)
+            logger.error("task %s: how it ended could not be stored: %s", attempt.id.task_id, error)
+            return
+        status = reply.result()
+        is_back = isinstance(outcome, HandedBack)
+        self._attempts.step(attempt, State.HANDED_BACK if is_back else State.STORED)
+        self._acknowledge(attempt, ended=status in FINAL)
+        level = logging.DEBUG if isinstance(outcome, Succeeded) else logging.INFO
+        if logger.isEnabledFor(level):
+            how = type(outcome).__name__
+            logger.log(level, "task %s, attempt %d: %s → %s", *attempt.id, how, status or "refused")
+
+    def give_up(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Writes an end that the attempt's handler has not reached, at once. Raises UnavailableError.
+
+        What the handler comes to later is refused by SQL, which says so in the history.
+        """
+        with attempt.log.writing:
+            report = attempt.log.take()
+            try:
+                self._service.finish(*attempt.id, outcome, report)
+            except AtmError:
+                attempt.log.put_back(report)
+                raise
+        attempt.given_up = True
+
+    def hand_back(self, attempts: Sequence[Attempt], why: str) -> None:
+        """Leaves attempts that no thread has begun with to other workers: in SQL where they are claimed.
+
+        A claim that SQL has not answered belongs to nobody yet: it stays.
+        Raises BrokerUnavailableError; then those that are not claimed stay, too.
+        """
+        for attempt in attempts:
+            if attempt.state is not State.CLAIMED or attempt.claim is None or not attempt.claim.answered:
+                continue
+            if attempt.claim.exception() is None and attempt.claim.result() is not None:
+                self.complete(attempt, HandedBack(why))
+            else:
+                self.drop(attempt)
+        unclaimed = [attempt for attempt in attempts if attempt.state is State.FETCHED]
+        messages = [attempt.fetched for attempt in unclaimed if attempt.fetched is not None]
+        if messages:
+            # Forgotten only when Redis has them: it answers, or this is tried again. One that a
+            # thread begins with just now is started once all the same: SQL sees to that.
+            self._broker.requeue(messages)
+        for attempt in unclaimed:
+            self._attempts.step(attempt, State.HANDED_BACK)
+
+    def drop(self, attempt: Attempt) -> None:
+        """There is nothing to do for it: its message is acknowledged."""
+        if self._attempts.step(attempt, State.DROPPED):
+            self._acknowledge(attempt, ended=False)
+
+    def thread_left(self, attempt: Attempt) -> None:
+        """The thread that got it is free. An attempt that has no end by now, and awaits none, gets one."""
+        state = attempt.state
+        if state is State.RUNNING and not attempt.ends_elsewhere:
+            if attempt.context is None:
+                self.drop(attempt)
+            else:
+                self.complete(attempt, internal_error("it left its thread without an end"))
+        elif state is State.CLAIMED and attempt.claim is not None:
+            attempt.claim.wait()
+            self.hand_back([attempt], "its thread left before it began")
+        elif state is State.FETCHED:
+            self.drop(attempt)
+
+    def _acknowledge(self, attempt: Attempt, *, ended: bool) -> None:
+        if attempt.fetched is not None:
+            self._broker.acknowledge_later(attempt.fetched, ended=ended)
+
+
+def unstorable(change: Claim | End, error: Exception) -> End:
+    """What is stored instead of an end that the database cannot keep: the task must still end.
+
+    Raises the error for anything else.
+    """
+    if isinstance(change, Claim) or isinstance(error, LostRaceError):
+        raise error
+    logger.error("task %s: how it ended cannot be stored", change.task_id, exc_info=error)
+    outcome = Failed(Reason.INVALID_RESULT, "how the attempt ended cannot be stored", retryable=False)
+    return End(change.task_id, change.attempt, outcome)

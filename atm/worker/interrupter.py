@@ -1,0 +1,90 @@
+"""What interrupts handlers: cancel flags, deadlines, and the patience with those that do not react."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from atm.broker.cancel_flags import CancelFlags
+from atm.errors import UnavailableError
+from atm.service.outcomes import TimedOut
+from atm.worker.attempt import Attempt, Attempts
+from atm.worker.completer import Completer
+from atm.worker.interruption import Kind
+
+logger = logging.getLogger(__name__)
+
+#: How often deadlines are looked at and stubborn handlers pressed.
+TICK_SECONDS = 0.05
+#: How often the flags of all running attempts are read: what a lost message of
+#: the channel costs. Being told takes 300 ms at the most.
+FLAGS_SECONDS = 0.2
+#: How long after its deadline an attempt that does not react is given up on in SQL.
+GIVE_UP_SECONDS = 2.0
+
+
+class CancelListener:
+    """A role that interrupts handlers whose task's cancel flag is raised in Redis."""
+
+    interval = 0.0
+
+    def __init__(self, attempts: Attempts, flags: CancelFlags) -> None:
+        self._attempts = attempts
+        self._flags = flags
+        self._subscription = flags.subscription()
+        self._read_at = 0.0
+
+    def run_once(self) -> bool:
+        """Listens, and reads the flags when one was raised, and now and then. Raises UnavailableError."""
+        task_id = self._subscription.next(FLAGS_SECONDS)
+        concerns = task_id is not None and self._attempts.running_of(task_id) is not None
+        if concerns or time.monotonic() - self._read_at >= FLAGS_SECONDS:
+            self._read_flags()
+        return False
+
+    def close(self) -> None:
+        """Ends the subscription."""
+        self._subscription.close()
+
+    def _read_flags(self) -> None:
+        self._read_at = time.monotonic()
+        watched = [attempt for attempt in self._attempts.running() if attempt.interruption is None]
+        raised = self._flags.of([attempt.id.task_id for attempt in watched])
+        for attempt in watched:
+            if attempt.id.task_id in raised:
+                attempt.interrupt(Kind.CANCEL, raised[attempt.id.task_id])
+
+
+class Interrupter:
+    """A role that interrupts handlers that are out of time, and presses those that were told to stop."""
+
+    interval = TICK_SECONDS
+
+    def __init__(self, attempts: Attempts, completer: Completer) -> None:
+        self._attempts = attempts
+        self._completer = completer
+
+    def run_once(self) -> bool:
+        """Looks at every running attempt."""
+        now = time.monotonic()
+        for attempt in self._attempts.running():
+            if attempt.deadline is not None and now >= attempt.deadline:
+                attempt.interrupt(Kind.TIMEOUT)
+            attempt.press()
+            self._give_up_if_stuck(attempt, now)
+        return False
+
+    def _give_up_if_stuck(self, attempt: Attempt, now: float) -> None:
+        """Lets SQL know that the time is over, when the handler cannot be stopped: its thread stays."""
+        interruption = attempt.interruption
+        if attempt.given_up or interruption is None or interruption.kind is not Kind.TIMEOUT:
+            return
+        if now - interruption.at < GIVE_UP_SECONDS:
+            return
+        try:
+            outcome = TimedOut("it did not react, and still occupies a thread of its worker")
+            self._completer.give_up(attempt, outcome)
+        except UnavailableError:
+            return  # at the next tick
+        task = attempt.task
+        logger.warning("task %s (%s) is over its time and does not stop", task.task_id, task.task_type)

@@ -1,0 +1,36 @@
+"""Ends a worker whose parent is gone."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+
+logger = logging.getLogger(__name__)
+
+#: A process whose parent is gone is gone itself after this long, whatever it is doing.
+EXIT_SECONDS = 6.0
+
+
+class OrphanWatch:
+    """A role that looks whether the process that started this one still lives."""
+
+    interval = 0.5
+
+    def __init__(self) -> None:
+        self._parent = os.getppid()
+
+    @property
+    def is_orphan(self) -> bool:
+        """Whether the parent is gone."""
+        return os.getppid() != self._parent
+
+    def run_once(self) -> bool:
+        """One look; does not return when the parent is gone."""
+        if self.is_orphan:
+            logger.warning("the process that started this worker is gone: it stops")
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(EXIT_SECONDS)
+            os._exit(1)
+        return False

@@ -1,0 +1,181 @@
+"""The prefetcher: which messages a worker process fetches, how far ahead, and what it hands to its threads.
+
+Dramatiq runs a consumer thread per queue and prefetches a number of messages
+for each. Here one of these threads takes for all queues, and looks ahead by
+time, not by number: as many messages as the process's threads will start
+within AHEAD_SECONDS, going by how long the last tasks took and the running
+ones have taken. Tasks of a millisecond are fetched by the dozen, tasks of a
+second one by one. So nothing waits here for long while a thread elsewhere is
+free, and a High task that arrives is soon next.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from atm.broker.broker import TaskBroker
+from atm.errors import BrokerUnavailableError
+from atm.worker.attempt import Attempt, Attempts
+from atm.worker.claims import Claims
+from atm.worker.completer import Completer
+
+#: The longest that a consumer blocks: shorter than connection.ANSWER_SECONDS.
+#: It bounds how often an idle process speaks; one that stops is woken.
+BLOCK_SECONDS = 3.0
+#: How much work a process may hold beyond what its threads do, in seconds.
+AHEAD_SECONDS = 0.04
+#: ... and in messages. HANDED_AHEAD of them for each thread are handed out
+#: already, so that a thread that is free need not wait for another thread to
+#: bring it the next one.
+MOST_AHEAD = 128
+HANDED_AHEAD = 4
+#: An attempt that waits here for this long, because the tasks before it turned
+#: out to be long, is left to other workers.
+STALE_SECONDS = 0.25
+#: The weight of a task that was shorter than those before, in how long tasks take.
+_SHORTER = 0.03
+#: A process whose threads are all busy tells Redis at least this often that it lives.
+_SIGN_OF_LIFE_SECONDS = 1.0
+
+
+class Prefetcher:
+    """Fetches, has claimed, and hands out. `capacity` is the number of the process's threads."""
+
+    def __init__(
+        self, broker: TaskBroker, attempts: Attempts, claims: Claims, completer: Completer, capacity: int
+    ) -> None:
+        self._broker = broker
+        self._attempts = attempts
+        self._claims = claims
+        self._completer = completer
+        self._capacity = capacity
+        self._queues: list[str] = []
+        # How long a task takes, in seconds.
+        self._took = 1.0
+        self._ahead = 0
+        self._looked_at = 0.0
+        # How many High messages were fetched in a row.
+        self._streak = 0
+        self._stopping = False
+        # Held by the consumer that takes, and by whoever hands things back.
+        self._turn = threading.Lock()
+
+    def add_queue(self, queue: str) -> bool:
+        """From now on messages of this queue are fetched, too; whether it is the first one."""
+        if queue not in self._queues:
+            self._queues.append(queue)
+        return self._queues[0] == queue
+
+    def stop(self) -> None:
+        """Nothing is fetched from now on; what is here is still handed out."""
+        self._stopping = True
+        self._attempts.wake()
+
+    def take(self) -> Attempt | None:
+        """The next attempt, or None when there was none for a while. Raises BrokerUnavailableError."""
+        if not self._turn.acquire(timeout=BLOCK_SECONDS):
+            return None
+        try:
+            attempts = self._attempts
+            if self._stopping and not attempts.ready_count:
+                # A consumer thread asks again until it is told to end.
+                time.sleep(0.01)
+                return None
+            if time.monotonic() - self._looked_at >= STALE_SECONDS:
+                self._hand_back_stale()
+            ahead = min(HANDED_AHEAD * self._capacity, self._ahead)
+            patience = STALE_SECONDS if attempts.ready_count or ahead else _SIGN_OF_LIFE_SECONDS
+            if not attempts.wait_for_thread(self._capacity + ahead, patience, lambda: self._stopping):
+                self._say_that_it_lives()
+                return None
+            if attempts.ready_count <= self._ahead // 2 and not self._stopping:
+                self._refill()
+            if ahead and not self._first_is_claimed():
+                self._say_that_it_lives()
+                return None
+            return attempts.hand_out()
+        finally:
+            self._turn.release()
+
+    def thread_is_free(self, attempt: Attempt) -> None:
+        """The thread that got this attempt is free."""
+        if attempt.begun_at:
+            took = time.monotonic() - attempt.begun_at
+            # Up at once, down slowly: among tasks of which some are long, nothing is taken ahead.
+            self._took = max(took, self._took + _SHORTER * (took - self._took))
+        # The consumer is woken for several at a time, where several are handed out ahead.
+        ahead = min(HANDED_AHEAD * self._capacity, self._ahead)
+        self._attempts.thread_is_free(attempt, enough=self._capacity + ahead - ahead // 2 - 1)
+
+    def hand_back_all(self) -> None:
+        """Leaves to other workers what no thread has begun with: the process stops.
+
+        Raises BrokerUnavailableError; `TaskBroker.recover` does it then.
+        """
+        with self._turn:
+            self._hand_back(self._attempts.unbegun(), "its worker stopped before it began")
+
+    def _hand_back_stale(self) -> None:
+        """Leaves to other workers what has waited for long behind tasks that turned out to be long."""
+        self._looked_at = time.monotonic()
+        self._estimate()
+        stale = self._attempts.unbegun(self._looked_at - STALE_SECONDS)
+        self._hand_back(stale, "the threads of its worker were busy")
+
+    def _hand_back(self, attempts: list[Attempt], why: str) -> None:
+        if attempts:
+            try:
+                self._completer.hand_back(attempts, why)
+            finally:
+                self._attempts.forget_begun()
+
+    def _say_that_it_lives(self) -> None:
+        """No thread is free: fetches nothing, which is a sign of life, after a look at what waits here."""
+        self._hand_back_stale()
+        self._broker.fetch(self._queues, 0, self._streak)
+
+    def _first_is_claimed(self) -> bool:
+        """Waits until SQL has answered the claim of the next attempt; whether it has.
+
+        The consumer waits here, so that the commit wakes one thread instead of every worker thread.
+        """
+        first = self._attempts.first_ready()
+        return first is None or first.claim is None or first.claim.wait(STALE_SECONDS)
+
+    def _estimate(self) -> None:
+        """Sets `_ahead`: how many tasks the threads will start within AHEAD_SECONDS.
+
+        A thread counts as slow as the average, or as its current task if that
+        is slower; only whole tasks count. So where tasks take longer than
+        AHEAD_SECONDS, nothing is fetched ahead.
+        """
+        now = time.monotonic()
+        busy = [now - begun_at for begun_at in self._attempts.begun_at()]
+        took = max(self._took, 1e-6)
+        free = max(0, self._capacity - len(busy))
+        starts = free * int(AHEAD_SECONDS / took) + sum(int(AHEAD_SECONDS / max(took, t)) for t in busy)
+        self._ahead = min(MOST_AHEAD, starts)
+
+    def _refill(self) -> None:
+        """Fetches as many as the threads can use soon, and has them claimed; waits for one if there is none.
+
+        Raises BrokerUnavailableError where nothing is left here.
+        """
+        self._estimate()
+        ready = self._attempts.ready_count
+        free = max(0, self._capacity - self._attempts.out_count)
+        wanted = free + self._ahead - ready
+        if wanted <= 0 and ready:
+            return
+        try:
+            self._streak, found = self._broker.fetch(self._queues, max(1, wanted), self._streak)
+            if found:
+                self._claims.ask(self._attempts.add([Attempt.of_message(fetched) for fetched in found]))
+            elif not ready:
+                patience = STALE_SECONDS if self._attempts.unbegun() else BLOCK_SECONDS
+                self._broker.wait(self._queues, patience)
+        except BrokerUnavailableError:
+            # What is here needs no Redis.
+            if not ready:
+                raise

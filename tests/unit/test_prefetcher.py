@@ -1,0 +1,248 @@
+"""The prefetcher looks ahead by time: far for short tasks, not at all for long ones."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+import pytest
+
+from atm.batching.reply import Reply
+from atm.broker.broker import TaskBroker
+from atm.broker.message import FetchedMessage, task_message
+from atm.errors import BrokerUnavailableError
+from atm.worker import attempt as attempt_module
+from atm.worker import prefetcher as module
+from atm.worker.attempt import Attempt, Attempts, State
+from atm.worker.claim_ledger import ClaimLedger
+from atm.worker.claims import Claims
+from atm.worker.completer import Completer
+from atm.worker.prefetcher import MOST_AHEAD, Prefetcher
+
+THREADS = 4
+
+
+class _Broker:
+    """Redis, with so many messages in it."""
+
+    def __init__(self, count: int) -> None:
+        self.waiting = deque(FetchedMessage(task_message(f"{n:036d}", 1, 0)) for n in range(count))
+        self.wanted: list[int] = []
+        self.requeued: list[FetchedMessage] = []
+        self.acknowledged: list[FetchedMessage] = []
+        self.is_away = False
+
+    def fetch(self, queues: Iterable[str], wanted: int, streak: int) -> tuple[int, list[FetchedMessage]]:
+        if self.is_away:
+            raise BrokerUnavailableError("away")
+        self.wanted.append(wanted)
+        return streak, [self.waiting.popleft() for _ in range(min(wanted, len(self.waiting)))]
+
+    def wait(self, queues: Iterable[str], seconds: float) -> None:
+        return None
+
+    def requeue(self, messages: Sequence[FetchedMessage]) -> None:
+        self.requeued += messages
+        self.waiting.extendleft(reversed(messages))
+
+    def acknowledge_later(self, fetched: FetchedMessage, *, ended: bool = False) -> None:
+        self.acknowledged.append(fetched)
+
+
+class _Commits:
+    """Group commit: keeps what was submitted, and answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.submitted: list[tuple[Any, Reply[Any]]] = []
+
+    def __len__(self) -> int:
+        return 0
+
+    def submit(self, item: Any, reply: Reply[Any]) -> None:
+        self.submitted.append((item, reply))
+
+    def ask(self, items: Sequence[Any]) -> list[Reply[Any]]:
+        replies: list[Reply[Any]] = [Reply() for _ in items]
+        self.submitted += zip(items, replies, strict=True)
+        return replies
+
+
+class _Worker:
+    """A prefetcher between fakes of Redis and SQL. Without `claims` nothing is claimed ahead."""
+
+    def __init__(self, count: int, *, claims: bool = False) -> None:
+        self.broker = _Broker(count)
+        self.starts, self.ends = _Commits(), _Commits()
+        self.attempts = Attempts(ClaimLedger())
+        broker = cast(TaskBroker, self.broker)
+        self.completer = Completer(self.attempts, cast(Any, self.ends), cast(Any, None), broker)
+        real = Claims(self.attempts, cast(Any, self.starts), self.completer, too_old=60)
+        asks = real if claims else cast(Claims, _NoClaims())
+        self.prefetcher = Prefetcher(broker, self.attempts, asks, self.completer, THREADS)
+        self.prefetcher.add_queue("normal")
+
+    def begin(self, attempt: Attempt) -> None:
+        """A thread begins with it."""
+        attempt.begun_at = module.time.monotonic()
+        assert self.attempts.step(attempt, State.RUNNING)
+
+    def end(self, attempt: Attempt) -> None:
+        """The thread is free, and the attempt is over."""
+        self.prefetcher.thread_is_free(attempt)
+        self.attempts.step(attempt, State.DROPPED)
+
+    def run(self, count: int, seconds: float, clock: _Clock) -> None:
+        """Takes and ends attempts as if each had taken this long, and no time had passed in between."""
+        for _ in range(count):
+            attempt = self.prefetcher.take()
+            assert attempt is not None
+            self.begin(attempt)
+            clock.now += seconds
+            self.end(attempt)
+            clock.now -= seconds
+
+    def short_then_long(self, clock: _Clock) -> tuple[list[Attempt], list[Attempt]]:
+        """Threads that are busy with tasks that turn out long, and what was handed out ahead of them."""
+        self.run(400, 0.001, clock)
+        handed = [attempt for attempt in (self.prefetcher.take() for _ in range(2 * THREADS)) if attempt]
+        assert len(handed) == 2 * THREADS
+        for attempt in handed[:THREADS]:
+            self.begin(attempt)
+        return handed[:THREADS], handed[THREADS:]
+
+
+class _NoClaims:
+    def ask(self, attempts: Sequence[Attempt]) -> None:
+        return None
+
+
+class _Clock:
+    now = 1000.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
+    made = _Clock()
+    for place in (module, attempt_module):
+        monkeypatch.setattr(place, "time", cast(Any, _Time(made)))
+    return made
+
+
+class _Time:
+    def __init__(self, clock: _Clock) -> None:
+        self._clock = clock
+
+    def monotonic(self) -> float:
+        return self._clock.now
+
+    def sleep(self, seconds: float) -> None:
+        self._clock.now += seconds
+
+
+def test_it_takes_no_more_than_there_are_threads_for_tasks_that_are_long(clock: _Clock) -> None:
+    worker = _Worker(200)
+    worker.run(50, 1.0, clock)
+    assert set(worker.broker.wanted) == {THREADS}
+
+
+def test_it_looks_ahead_as_far_as_40_ms_when_they_are_short(clock: _Clock) -> None:
+    worker = _Worker(2000)
+    worker.run(800, 0.0039, clock)
+    # 4 threads, ten of 3.9 ms for each within 40 ms; asked for when half of them are left.
+    assert 20 <= max(worker.broker.wanted[-5:]) <= 4 * 10 + THREADS
+
+
+def test_among_tasks_of_which_some_are_long_it_does_not_look_ahead(clock: _Clock) -> None:
+    worker = _Worker(2000)
+    for _ in range(30):
+        worker.run(9, 0.001, clock)
+        worker.run(1, 0.5, clock)
+    assert max(worker.broker.wanted) == THREADS
+
+
+def test_it_never_looks_further_than_a_fixed_number(clock: _Clock) -> None:
+    worker = _Worker(5000)
+    worker.run(1000, 0.00001, clock)
+    assert max(worker.broker.wanted) <= THREADS + MOST_AHEAD
+
+
+def test_what_waits_behind_tasks_that_turn_out_long_is_requeued(clock: _Clock) -> None:
+    worker = _Worker(600)
+    begun, ahead = worker.short_then_long(clock)
+    before = len(worker.broker.waiting)
+    clock.now += module.STALE_SECONDS
+    # No thread is free: others may have what was fetched, and handed out, ahead.
+    assert worker.prefetcher.take() is None
+    assert {attempt.state for attempt in begun} == {State.RUNNING}
+    assert {attempt.state for attempt in ahead} == {State.HANDED_BACK}
+    assert len(worker.broker.waiting) > before + len(ahead)
+    # ... in their order.
+    numbers = [int(fetched.message.args[0]) for fetched in worker.broker.waiting]
+    assert numbers == sorted(numbers)
+    assert not worker.attempts.ready_count
+
+
+def test_what_waits_is_left_to_others_though_there_is_room_and_nothing_to_fetch(clock: _Clock) -> None:
+    worker = _Worker(600)
+    _, ahead = worker.short_then_long(clock)
+    worker.broker.waiting.clear()
+    for attempt in ahead[:-1]:
+        worker.begin(attempt)
+        worker.end(attempt)
+    while (ready := worker.prefetcher.take()) is not None:
+        worker.begin(ready)
+        worker.end(ready)
+    clock.now += module.STALE_SECONDS
+    worker.prefetcher.take()
+    assert ahead[-1].state is State.HANDED_BACK
+    assert ahead[-1].fetched in worker.broker.requeued
+
+
+def test_what_is_claimed_is_handed_back_in_sql_and_not_requeued_in_redis(clock: _Clock) -> None:
+    worker = _Worker(600, claims=True)
+    taken = worker.prefetcher.take()
+    assert taken is not None
+    rest = [attempt for attempt in (worker.prefetcher.take() for _ in range(THREADS)) if attempt]
+    worker.begin(taken)
+    for _, reply in worker.starts.submitted[:2]:
+        reply.set_result("a task")
+    clock.now += module.STALE_SECONDS
+    worker.prefetcher.take()
+    # The one whose claim is answered; the others belong to nobody yet.
+    assert [end.task_id for end, _ in worker.ends.submitted] == [rest[0].id.task_id]
+    assert rest[0].state is State.ENDING
+    assert {attempt.state for attempt in rest[1:]} == {State.CLAIMED}
+    assert not worker.broker.requeued
+    worker.ends.submitted[0][1].set_result(None)
+    assert rest[0].state is State.HANDED_BACK
+    assert worker.broker.acknowledged == [rest[0].fetched]
+
+
+def test_what_is_here_is_handed_out_though_redis_is_away(clock: _Clock) -> None:
+    worker = _Worker(600)
+    worker.run(400, 0.001, clock)
+    worker.broker.is_away = True
+    left = worker.attempts.ready_count
+    assert left
+    worker.run(left, 0.001, clock)
+    with pytest.raises(BrokerUnavailableError):
+        worker.prefetcher.take()
+
+
+def test_a_stopping_prefetcher_fetches_nothing_and_hands_out_what_it_has(clock: _Clock) -> None:
+    worker = _Worker(10)
+    first = worker.prefetcher.take()
+    worker.prefetcher.stop()
+    rest = [worker.prefetcher.take() for _ in range(THREADS)]
+    assert first is not None
+    numbers = [int(attempt.id.task_id) for attempt in [first, *rest] if attempt]
+    assert numbers == list(range(THREADS))
+    assert worker.broker.wanted == [THREADS]
+
+
+def test_a_message_that_is_delivered_twice_is_handed_out_once(clock: _Clock) -> None:
+    worker = _Worker(1)
+    worker.broker.waiting.append(worker.broker.waiting[0])
+    assert worker.prefetcher.take() is not None
+    assert worker.prefetcher.take() is None
