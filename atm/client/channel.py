@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 
-from atm.errors import SettingsError
+from atm.host_port import join_host_port, split_host_port
 from atm.rpc import task_service_pb2_grpc as rpc
 
 DEFAULT_PORT = 9090
@@ -48,26 +48,7 @@ def target_of(address: str) -> str:
     text = address.strip()
     if text.startswith(_SCHEMES):
         return text
-    host, port = _split(text)
-    valid_port = port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536
-    if not host or not host.isprintable() or not valid_port or any(char in host for char in " /@"):
-        raise SettingsError(
-            f"the server's address {address!r} cannot be read; it takes HOST:PORT, like {DEFAULT_ADDRESS}"
-        )
-    return f"{host}:{int(port)}"
-
-
-def _split(text: str) -> tuple[str, str]:
-    default = str(DEFAULT_PORT)
-    if text.startswith("["):
-        inside, bracket, rest = text[1:].partition("]")
-        if not inside or not bracket or (rest and not rest.startswith(":")):
-            return "", ""
-        return f"[{inside}]", rest[1:] if rest else default
-    if text.count(":") > 1:
-        return f"[{text}]", default
-    host, colon, port = text.partition(":")
-    return host, port if colon else default
+    return join_host_port(*split_host_port(text, DEFAULT_PORT, "the server's address"))
 
 
 def channel_options(target: str, *, retries: bool) -> list[tuple[str, Any]]:
