@@ -93,6 +93,13 @@ def proto(session: nox.Session) -> None:
 
 
 @nox.session
+def client(session: nox.Session) -> None:
+    """Makes atm/client/sync.py from aio.py; with `-- --check` fails when what is committed is not that."""
+    session.install("ruff>=0.9")
+    session.run("python", "tools/sync_client.py", *session.posargs)
+
+
+@nox.session
 def cluster(session: nox.Session) -> None:
     """Three servers on one Redis and one database: the eight cases against each."""
     session.install("-e", ".[dev]")

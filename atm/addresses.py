@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from atm.errors import SettingsError
+from atm.host_port import join_host_port, split_host_port
 
 # The password is greedy: it may hold ':' and '@', up to the last '@' that
 # stands before the network's name.
@@ -82,7 +83,9 @@ def _from_go(match: re.Match[str]) -> URL:
     if match["net"] == "unix":
         query["unix_socket"] = match["address"]
     else:
-        host, port = split_host_port(match["address"] or "127.0.0.1", 3306, "--mysql / MYSQL_DSN")
+        host, port = split_host_port(
+            match["address"] or "127.0.0.1", 3306, "--mysql / MYSQL_DSN: the address"
+        )
     for name, value in parse_qsl(match["query"] or "", keep_blank_values=True):
         if name in _TIMEOUTS:
             query[_TIMEOUTS[name]] = str(max(1, round(_go_seconds(name, value))))
@@ -113,22 +116,6 @@ def _go_seconds(name: str, value: str) -> float:
     if not parts or "".join(n + u for n, u in parts) != value:
         raise SettingsError(f"--mysql / MYSQL_DSN: {name}={value!r} is no duration such as 5s or 1m30s")
     return sum(float(n) * _SECONDS[u] for n, u in parts)
-
-
-def split_host_port(address: str, default_port: int, setting: str) -> tuple[str, int]:
-    """`host:port`, `host`, `[v6]:port`, `[v6]` or a bare IPv6 address, split. Raises SettingsError."""
-    host, port = address, str(default_port)
-    if address.startswith("["):
-        host, bracket, rest = address[1:].partition("]")
-        if not bracket or (rest and not rest.startswith(":")):
-            raise SettingsError(f"{setting}: {address!r} is no address such as [::1]:{default_port}")
-        port = rest[1:] or port
-    elif address.count(":") == 1:
-        host, _, port = address.partition(":")
-        port = port or str(default_port)
-    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise SettingsError(f"{setting}: {address!r} is no address such as localhost:{default_port}")
-    return host, int(port)
 
 
 @dataclass(frozen=True)
@@ -168,6 +155,4 @@ def parse_redis_addr(addr: str) -> str:
         return text
     if not text or "://" in text or "/" in text:
         raise SettingsError("--redis / REDIS_ADDR takes host:port, or a redis://, rediss:// or unix:// URL")
-    host, port = split_host_port(text, 6379, "--redis / REDIS_ADDR")
-    shown = f"[{host}]" if ":" in host else host
-    return f"redis://{shown}:{port}/0"
+    return f"redis://{join_host_port(*split_host_port(text, 6379, '--redis / REDIS_ADDR'))}/0"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from atm.states import TRANSITIONS, LogType, Status, WorkerStatus
 from atm_cli.demo_run import TASK_TYPE, Case, CaseFailed, DemoRun, require
 from atm_cli.waiting import progress_bar
 
@@ -20,10 +21,9 @@ _PAGE_SIZE = 100
 _MAX_PAGES = 50
 
 #: Every move that a history may show, "" being the state before the first.
-MOVES: dict[str, frozenset[str]] = {
-    "": frozenset({"PENDING"}),
-    "PENDING": frozenset({"PROCESSING", "CANCELLED"}),
-    "PROCESSING": frozenset({"PENDING", "SUCCESS", "FAILED", "TIMEOUT", "CANCELLED"}),
+MOVES: dict[str, frozenset[Status]] = {
+    "": frozenset({Status.PENDING}),
+    **{str(status): moves for status, moves in TRANSITIONS.items()},
 }
 
 
@@ -69,7 +69,7 @@ def cancel(demo: DemoRun) -> None:
     require(answer.success, f"cancelling was refused: {answer.message}")
     done = demo.client.wait_for_task(task.task_id, CANCEL_SECONDS)
     demo.say(f"{task.task_id} ended:", status=done.status)
-    require(done.status == "CANCELLED", f"it ended {done.status}")
+    require(done.status == Status.CANCELLED, f"it ended {done.status}")
     demo.cancelled.append(task.task_id)
 
 
@@ -80,7 +80,7 @@ def history(demo: DemoRun) -> None:
     for row in logs:
         change = f"{row.from_status or '(new)'} → {row.to_status}  " if row.to_status else ""
         demo.say(f"{row.log_type}: {change}{row.message}".rstrip())
-    check_path(logs, "SUCCESS")
+    check_path(logs, Status.SUCCESS)
 
 
 def wait_with_progress(demo: DemoRun) -> None:
@@ -113,7 +113,7 @@ def statistics(demo: DemoRun) -> None:
     for status, count in now.tasks_by_status.items():
         demo.say(f"{count} (+{count - demo.before.tasks_by_status.get(status, 0)})", status=status)
     demo.say(f"{now.workers} workers, {now.load} of {now.capacity} slots busy")
-    running = [worker for worker in demo.client.list_workers() if worker.status == "RUNNING"]
+    running = [worker for worker in demo.client.list_workers() if worker.status == WorkerStatus.RUNNING]
     require(bool(running), "no worker is running")
 
 
@@ -121,7 +121,8 @@ def check_path(logs: list[TaskLog], end: str) -> None:
     """Raises CaseFailed unless the changes of state in `logs` are legal moves from nothing to `end`."""
     state = ""
     for row in logs:
-        if not row.to_status or (row.from_status == row.to_status and row.log_type in ("INFO", "ERROR")):
+        stays = row.from_status == row.to_status and row.log_type in (LogType.INFO, LogType.ERROR)
+        if stays or not row.to_status:
             continue  # a remark, not a change
         require(
             row.from_status == state, f"a row goes on from {row.from_status!r}, but the state was {state!r}"
@@ -152,7 +153,7 @@ def _count_problem(demo: DemoRun) -> str:
         "tasks": (now.total - before.total, len(demo.made)),
         f"tasks of type {TASK_TYPE}": (of_type, len(demo.made)),
     }
-    for status, own in (("SUCCESS", demo.succeeded), ("CANCELLED", demo.cancelled)):
+    for status, own in ((Status.SUCCESS, demo.succeeded), (Status.CANCELLED, demo.cancelled)):
         grown[status] = (now.tasks_by_status.get(status, 0) - before.tasks_by_status.get(status, 0), len(own))
     for what, (growth, made) in grown.items():
         if growth < made:

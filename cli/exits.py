@@ -16,6 +16,7 @@ from atm.errors import (
     UnavailableError,
     WaitTimeoutError,
 )
+from atm.states import Status
 
 
 class UsageError(AtmError):
@@ -47,7 +48,12 @@ _CODES: Sequence[tuple[type[AtmError], int]] = (
     (DeadlineError, UNAVAILABLE),
     (WaitTimeoutError, WAIT_TIMEOUT),
 )
-_ENDS = {"SUCCESS": OK, "FAILED": TASK_FAILED, "TIMEOUT": TASK_FAILED, "CANCELLED": TASK_CANCELLED}
+_ENDS: dict[str, int] = {
+    Status.SUCCESS: OK,
+    Status.FAILED: TASK_FAILED,
+    Status.TIMEOUT: TASK_FAILED,
+    Status.CANCELLED: TASK_CANCELLED,
+}
 
 
 def code_of(error: AtmError) -> int:

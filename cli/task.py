@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from atm.states import Status
 from atm_cli import console, payload
 from atm_cli.batch import create_from_file
 from atm_cli.cancel import cancel
@@ -24,17 +25,6 @@ class PriorityName(StrEnum):
 
     NORMAL = "normal"
     HIGH = "high"
-
-
-class StatusName(StrEnum):
-    """The states of a task."""
-
-    PENDING = "PENDING"
-    PROCESSING = "PROCESSING"
-    SUCCESS = "SUCCESS"
-    FAILED = "FAILED"
-    CANCELLED = "CANCELLED"
-    TIMEOUT = "TIMEOUT"
 
 
 TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task's id.")]
@@ -176,7 +166,7 @@ def logs(
 def list_(
     ctx: typer.Context,
     status: Annotated[
-        StatusName | None,
+        Status | None,
         typer.Option(case_sensitive=False, help="Only tasks in this state.", show_default=False),
     ] = None,
     priority: Annotated[

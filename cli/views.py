@@ -8,19 +8,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 from atm.client.results import CancelResult, Server, Statistics, Task, TaskLog, Worker
+from atm.states import Status, WorkerStatus
 from atm_cli.output import View
 from atm_cli.tables import Column, Field
 
-_STATUS_STYLES = {
-    "PENDING": "yellow",
-    "PROCESSING": "cyan",
-    "SUCCESS": "green",
-    "FAILED": "red",
-    "TIMEOUT": "magenta",
-    "CANCELLED": "bright_black",
-    "RUNNING": "green",
-    "DRAINING": "yellow",
-    "LOST": "red",
+_STATUS_STYLES: dict[str, str] = {
+    Status.PENDING: "yellow",
+    Status.PROCESSING: "cyan",
+    Status.SUCCESS: "green",
+    Status.FAILED: "red",
+    Status.TIMEOUT: "magenta",
+    Status.CANCELLED: "bright_black",
+    WorkerStatus.RUNNING: "green",
+    WorkerStatus.DRAINING: "yellow",
+    WorkerStatus.LOST: "red",
 }
 _PRIORITIES = {0: "normal", 1: "high"}
 

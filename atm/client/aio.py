@@ -1,4 +1,4 @@
-"""The client for asyncio: the methods of `Client` as coroutines, for use on one event loop."""
+"""The client for asyncio."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from typing import Any, Self, TypeVar
 import grpc
 
 from atm.client import decode, requests
-from atm.client.channel import DEFAULT_ADDRESS, channel_options, target_of
+from atm.client.channel import DEFAULT_ADDRESS, AsyncConnection
 from atm.client.errors import translate
 from atm.client.polling import Polling
 from atm.client.requests import DEFAULT_DEADLINE_SECONDS, Priority, RetryLike
 from atm.client.results import CancelResult, Server, Statistics, Task, TaskLog, TaskPage, Worker
 from atm.errors import ServiceError
 from atm.rpc import task_service_pb2 as pb
-from atm.rpc import task_service_pb2_grpc
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 
 class AsyncClient:
-    """`atm.client.Client` for coroutines: the same arguments, results and errors.
+    """Calls to one server of ATM. It belongs to the event loop on which it is first used.
 
-    It belongs to the event loop on which it is first used. Closing it, or
-    leaving its `async with`, ends the calls that are open.
+    `address` is `host:port` (9090 without a port). `retries=False` turns off
+    the four further tries of a call that ends UNAVAILABLE. Connecting begins
+    with the first call. Every method takes `deadline`, the seconds that one
+    call may take, and raises the errors of `atm.errors`: a ServiceError for
+    any answer other than OK. The constructor raises SettingsError for an
+    address that cannot be read.
     """
 
     def __init__(self, address: str = DEFAULT_ADDRESS, *, retries: bool = True) -> None:
         self.address = address
-        self._target = target_of(address)
-        self._retries = retries
-        self._channel: grpc.aio.Channel | None = None
-        self._lazy_stub: task_service_pb2_grpc.TaskServiceAsyncStub | None = None
+        self._connection = AsyncConnection(address, retries=retries)
 
     async def __aenter__(self) -> Self:
         return self
@@ -47,10 +47,8 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Ends the connection, and the calls that are on it."""
-        channel, self._channel, self._lazy_stub = self._channel, None, None
-        if channel is not None:
-            await channel.close()
+        """Ends the connection, and the calls that are on it. The client is not for use afterwards."""
+        await self._connection.close()
 
     async def create_task(
         self,
@@ -59,13 +57,23 @@ class AsyncClient:
         *,
         priority: Priority = "normal",
         max_retry: int | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 - the task's, not this call's
+        timeout: float | None = None,
         retry: RetryLike | None = None,
         delay: float = 0.0,
         request_id: str | None = None,
         deadline: float = DEFAULT_DEADLINE_SECONDS,
     ) -> Task:
-        """Hands over a task; once this returns, the task is committed. See `Client.create_task`."""
+        """Hands over a task; once this returns, the task is committed.
+
+        Values of `payload` that are not strings travel as JSON. `timeout` is
+        the seconds that one attempt may run (0: no limit), `retry` an
+        `atm.Retry`; what is None comes from the type's configuration.
+        `delay` is the seconds that it waits before it may start. A second call
+        with the same `request_id` and content gives the same task; None makes
+        one up, so that a call that is retried never makes two tasks.
+        Raises InvalidArgumentError, PreconditionError for a type that is
+        unknown or disabled, and RequestReusedError.
+        """
         request = requests.create_task(
             task_type,
             payload,
@@ -76,36 +84,49 @@ class AsyncClient:
             delay=delay,
             request_id=request_id,
         )
-        return decode.task((await self._call(self._stub().CreateTask, request, deadline)).task)
+        response = await self._call(self._connection.stub.CreateTask, request, deadline)
+        return decode.task(response.task)
 
     async def create_tasks(
         self, tasks: Sequence[Mapping[str, Any]], *, deadline: float = DEFAULT_DEADLINE_SECONDS
     ) -> list[Task]:
-        """Hands over up to 1000 tasks in one transaction, all or none. See `Client.create_tasks`."""
+        """Hands over up to 1000 tasks in one transaction: all are accepted, or none.
+
+        Each is a mapping of `create_task`'s arguments: `task_type`, and any of
+        `payload`, `priority`, `max_retry`, `timeout`, `retry`, `delay` and
+        `request_id`. Raises what `create_task` raises; an
+        InvalidArgumentError names the task, as in `tasks[3].payload`.
+        """
         request = requests.create_tasks(tasks)
-        response = await self._call(self._stub().BatchCreateTasks, request, deadline)
+        response = await self._call(self._connection.stub.BatchCreateTasks, request, deadline)
         return [decode.task(task) for task in response.tasks]
 
     async def get_task(self, task_id: str, *, deadline: float = DEFAULT_DEADLINE_SECONDS) -> Task:
         """The task as it is now. Raises TaskNotFoundError."""
-        return decode.task(
-            (await self._call(self._stub().GetTask, requests.get_task(task_id), deadline)).task
-        )
+        response = await self._call(self._connection.stub.GetTask, requests.get_task(task_id), deadline)
+        return decode.task(response.task)
 
     async def cancel_task(
         self, task_id: str, *, requested_by: str = "", deadline: float = DEFAULT_DEADLINE_SECONDS
     ) -> CancelResult:
-        """Cancels a pending task, or asks a running one to stop. See `Client.cancel_task`."""
+        """Cancels a pending task, or asks a running one to stop.
+
+        `requested_by` goes into the task's history (empty: the address of this
+        client). A task that has ended gives `success=False`. Raises
+        TaskNotFoundError.
+        """
         request = requests.cancel_task(task_id, requested_by)
-        return decode.cancel_result(task_id, await self._call(self._stub().CancelTask, request, deadline))
+        response = await self._call(self._connection.stub.CancelTask, request, deadline)
+        return decode.cancel_result(task_id, response)
 
     async def get_task_logs(
         self, task_id: str, *, deadline: float = DEFAULT_DEADLINE_SECONDS
     ) -> list[TaskLog]:
         """The task's history, oldest first. Raises TaskNotFoundError."""
-        return decode.logs(
-            await self._call(self._stub().GetTaskLogs, requests.get_task_logs(task_id), deadline)
+        response = await self._call(
+            self._connection.stub.GetTaskLogs, requests.get_task_logs(task_id), deadline
         )
+        return decode.logs(response)
 
     async def list_tasks(
         self,
@@ -131,19 +152,25 @@ class AsyncClient:
             page_size=page_size,
             page_token=page_token,
         )
-        return decode.page(request, await self._call(self._stub().ListTasks, request, deadline))
+        response = await self._call(self._connection.stub.ListTasks, request, deadline)
+        return decode.page(request, response)
 
     async def wait_for_task(
         self,
         task_id: str,
-        timeout: float | None = None,  # noqa: ASYNC109 - it ends in WaitTimeoutError, as in Client
+        timeout: float | None = None,
         on_change: Callable[[Task], Awaitable[object] | object] | None = None,
         *,
         deadline: float = DEFAULT_DEADLINE_SECONDS,
     ) -> Task:
-        """The task once it has ended, however it ended. See `Client.wait_for_task`.
+        """The task once it has ended, however it ended.
 
-        `on_change` may be a plain function or a coroutine function.
+        `timeout` is the seconds to wait (None: for ever). `on_change` is
+        called with the task as first seen and whenever it differs, and
+        awaited where it is a coroutine function. `deadline` is for each poll.
+        Raises WaitTimeoutError when the time is up (the task goes on),
+        TaskNotFoundError, and UnavailableError when the server is not there or
+        stays away for 30 seconds.
         """
         polling = Polling(task_id, timeout=timeout, call_deadline=deadline, watch=on_change is not None)
         task: Task | None = None
@@ -157,31 +184,31 @@ class AsyncClient:
                 polling.failed(error)
                 await asyncio.sleep(polling.pause())
                 continue
-            if polling.saw(task) and on_change is not None:
-                outcome = on_change(task)
-                if inspect.isawaitable(outcome):
-                    await outcome
+            changed = polling.saw(task)
+            if changed and on_change is not None and inspect.isawaitable(told := on_change(task)):
+                await told
         return task
 
     async def _wait(self, task_id: str, polling: Polling) -> Task:
         hold_ms = polling.hold_ms()
         request = requests.wait_task(task_id, hold_ms)
-        response = await self._call(self._stub().WaitTask, request, polling.deadline(hold_ms))
+        response = await self._call(self._connection.stub.WaitTask, request, polling.deadline(hold_ms))
         return decode.task(response.task)
 
     async def list_workers(self, *, deadline: float = DEFAULT_DEADLINE_SECONDS) -> list[Worker]:
         """The worker processes that the server knows."""
-        return decode.workers(await self._call(self._stub().ListWorkers, pb.ListWorkersRequest(), deadline))
+        response = await self._call(self._connection.stub.ListWorkers, pb.ListWorkersRequest(), deadline)
+        return decode.workers(response)
 
     async def list_servers(self, *, deadline: float = DEFAULT_DEADLINE_SECONDS) -> list[Server]:
         """The servers, and which one leads them."""
-        return decode.servers(await self._call(self._stub().ListServers, pb.ListServersRequest(), deadline))
+        response = await self._call(self._connection.stub.ListServers, pb.ListServersRequest(), deadline)
+        return decode.servers(response)
 
     async def get_statistics(self, *, deadline: float = DEFAULT_DEADLINE_SECONDS) -> Statistics:
         """How many tasks and workers there are."""
-        return decode.statistics(
-            await self._call(self._stub().GetStatistics, pb.GetStatisticsRequest(), deadline)
-        )
+        response = await self._call(self._connection.stub.GetStatistics, pb.GetStatisticsRequest(), deadline)
+        return decode.statistics(response)
 
     async def _call(
         self, method: grpc.aio.UnaryUnaryMultiCallable[Request, Response], request: Request, deadline: float
@@ -190,11 +217,3 @@ class AsyncClient:
             return await method(request, timeout=deadline)
         except grpc.RpcError as error:
             raise translate(error, task_id=getattr(request, "task_id", "")) from error
-
-    def _stub(self) -> task_service_pb2_grpc.TaskServiceAsyncStub:
-        # Not in the constructor: a channel of grpc.aio takes the loop it is made on.
-        if self._lazy_stub is None:
-            options = channel_options(self._target, retries=self._retries)
-            self._channel = grpc.aio.insecure_channel(self._target, options=options)
-            self._lazy_stub = task_service_pb2_grpc.TaskServiceStub(self._channel)
-        return self._lazy_stub

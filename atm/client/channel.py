@@ -1,4 +1,4 @@
-"""How both clients connect: the address, keepalive, and retries of UNAVAILABLE.
+"""How either client connects: the address, keepalive, retries of UNAVAILABLE, and when it does.
 
 The retries are gRPC's own (a service config), so that they work the same in
 both clients and end with the call's deadline. A call whose connection broke
@@ -11,7 +11,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from atm.errors import SettingsError
+import grpc
+
+from atm.host_port import join_host_port, split_host_port
+from atm.rpc import task_service_pb2_grpc as rpc
 
 DEFAULT_PORT = 9090
 DEFAULT_ADDRESS = f"localhost:{DEFAULT_PORT}"
@@ -45,26 +48,7 @@ def target_of(address: str) -> str:
     text = address.strip()
     if text.startswith(_SCHEMES):
         return text
-    host, port = _split(text)
-    valid_port = port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536
-    if not host or not host.isprintable() or not valid_port or any(char in host for char in " /@"):
-        raise SettingsError(
-            f"the server's address {address!r} cannot be read; it takes HOST:PORT, like {DEFAULT_ADDRESS}"
-        )
-    return f"{host}:{int(port)}"
-
-
-def _split(text: str) -> tuple[str, str]:
-    default = str(DEFAULT_PORT)
-    if text.startswith("["):
-        inside, bracket, rest = text[1:].partition("]")
-        if not inside or not bracket or (rest and not rest.startswith(":")):
-            return "", ""
-        return f"[{inside}]", rest[1:] if rest else default
-    if text.count(":") > 1:
-        return f"[{text}]", default
-    host, colon, port = text.partition(":")
-    return host, port if colon else default
+    return join_host_port(*split_host_port(text, DEFAULT_PORT, "the server's address"))
 
 
 def channel_options(target: str, *, retries: bool) -> list[tuple[str, Any]]:
@@ -88,3 +72,43 @@ def channel_options(target: str, *, retries: bool) -> list[tuple[str, Any]]:
         # http_proxy is meant for other machines than this one.
         options.append(("grpc.enable_http_proxy", 0))
     return options
+
+
+class Connection:
+    """The connection of a Client, opened at once. Raises SettingsError for an address that cannot be read."""
+
+    def __init__(self, address: str, *, retries: bool) -> None:
+        target = target_of(address)
+        self._channel = grpc.insecure_channel(target, options=channel_options(target, retries=retries))
+        self.stub = rpc.TaskServiceStub(self._channel)
+
+    def close(self) -> None:
+        """Ends the calls that are open. What is called afterwards raises ValueError."""
+        self._channel.close()
+
+
+class AsyncConnection:
+    """That of an AsyncClient, opened by the first call: a channel of grpc.aio takes the loop it is made on.
+
+    Raises SettingsError for an address that cannot be read.
+    """
+
+    def __init__(self, address: str, *, retries: bool) -> None:
+        self._target = target_of(address)
+        self._options = channel_options(self._target, retries=retries)
+        self._channel: grpc.aio.Channel | None = None
+        self._stub: rpc.TaskServiceAsyncStub | None = None
+
+    @property
+    def stub(self) -> rpc.TaskServiceAsyncStub:
+        """Only for use on the event loop."""
+        if self._stub is None:
+            self._channel = grpc.aio.insecure_channel(self._target, options=self._options)
+            self._stub = rpc.TaskServiceStub(self._channel)
+        return self._stub
+
+    async def close(self) -> None:
+        """Ends the calls that are open, if any; the next call opens it again."""
+        channel, self._channel, self._stub = self._channel, None, None
+        if channel is not None:
+            await channel.close()

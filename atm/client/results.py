@@ -11,12 +11,11 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
+from atm.states import FINAL, Status
 from atm.values import decode_values
 
-#: Every state of a task, in the order in which people read them.
-STATUSES = ("PENDING", "PROCESSING", "SUCCESS", "FAILED", "CANCELLED", "TIMEOUT")
 #: A task in one of these states never changes again by itself.
-FINAL_STATUSES = frozenset(STATUSES[2:])
+FINAL_STATUSES: frozenset[str] = FINAL
 
 
 def iso(moment: datetime | None) -> str | None:
@@ -82,7 +81,7 @@ class Task(_Record):
     @property
     def succeeded(self) -> bool:
         """Whether the task ended in SUCCESS."""
-        return self.status == "SUCCESS"
+        return self.status == Status.SUCCESS
 
     def payload_values(self) -> dict[str, Any]:
         """The payload, with JSON text decoded."""

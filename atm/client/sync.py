@@ -1,4 +1,5 @@
-"""The client for threads. Safe to share between them; not across a fork."""
+# Made from aio.py by tools/sync_client.py: change that one, and run `nox -s client`.
+"""The client for threads."""
 
 from __future__ import annotations
 
@@ -10,21 +11,20 @@ from typing import Any, Self, TypeVar
 import grpc
 
 from atm.client import decode, requests
-from atm.client.channel import DEFAULT_ADDRESS, channel_options, target_of
+from atm.client.channel import DEFAULT_ADDRESS, Connection
 from atm.client.errors import translate
 from atm.client.polling import Polling
 from atm.client.requests import DEFAULT_DEADLINE_SECONDS, Priority, RetryLike
 from atm.client.results import CancelResult, Server, Statistics, Task, TaskLog, TaskPage, Worker
 from atm.errors import ServiceError
 from atm.rpc import task_service_pb2 as pb
-from atm.rpc import task_service_pb2_grpc
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 
 class Client:
-    """Calls to one server of ATM.
+    """Calls to one server of ATM. It may be shared by threads, not across a fork.
 
     `address` is `host:port` (9090 without a port). `retries=False` turns off
     the four further tries of a call that ends UNAVAILABLE. Connecting begins
@@ -36,9 +36,7 @@ class Client:
 
     def __init__(self, address: str = DEFAULT_ADDRESS, *, retries: bool = True) -> None:
         self.address = address
-        target = target_of(address)
-        self._channel = grpc.insecure_channel(target, options=channel_options(target, retries=retries))
-        self._stub = task_service_pb2_grpc.TaskServiceStub(self._channel)
+        self._connection = Connection(address, retries=retries)
 
     def __enter__(self) -> Self:
         return self
@@ -49,8 +47,8 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Ends the connection, and the calls that are on it. The client cannot be used again."""
-        self._channel.close()
+        """Ends the connection, and the calls that are on it. The client is not for use afterwards."""
+        self._connection.close()
 
     def create_task(
         self,
@@ -86,7 +84,8 @@ class Client:
             delay=delay,
             request_id=request_id,
         )
-        return decode.task(self._call(self._stub.CreateTask, request, deadline).task)
+        response = self._call(self._connection.stub.CreateTask, request, deadline)
+        return decode.task(response.task)
 
     def create_tasks(
         self, tasks: Sequence[Mapping[str, Any]], *, deadline: float = DEFAULT_DEADLINE_SECONDS
@@ -99,12 +98,13 @@ class Client:
         InvalidArgumentError names the task, as in `tasks[3].payload`.
         """
         request = requests.create_tasks(tasks)
-        response = self._call(self._stub.BatchCreateTasks, request, deadline)
+        response = self._call(self._connection.stub.BatchCreateTasks, request, deadline)
         return [decode.task(task) for task in response.tasks]
 
     def get_task(self, task_id: str, *, deadline: float = DEFAULT_DEADLINE_SECONDS) -> Task:
         """The task as it is now. Raises TaskNotFoundError."""
-        return decode.task(self._call(self._stub.GetTask, requests.get_task(task_id), deadline).task)
+        response = self._call(self._connection.stub.GetTask, requests.get_task(task_id), deadline)
+        return decode.task(response.task)
 
     def cancel_task(
         self, task_id: str, *, requested_by: str = "", deadline: float = DEFAULT_DEADLINE_SECONDS
@@ -116,11 +116,13 @@ class Client:
         TaskNotFoundError.
         """
         request = requests.cancel_task(task_id, requested_by)
-        return decode.cancel_result(task_id, self._call(self._stub.CancelTask, request, deadline))
+        response = self._call(self._connection.stub.CancelTask, request, deadline)
+        return decode.cancel_result(task_id, response)
 
     def get_task_logs(self, task_id: str, *, deadline: float = DEFAULT_DEADLINE_SECONDS) -> list[TaskLog]:
         """The task's history, oldest first. Raises TaskNotFoundError."""
-        return decode.logs(self._call(self._stub.GetTaskLogs, requests.get_task_logs(task_id), deadline))
+        response = self._call(self._connection.stub.GetTaskLogs, requests.get_task_logs(task_id), deadline)
+        return decode.logs(response)
 
     def list_tasks(
         self,
@@ -146,7 +148,8 @@ class Client:
             page_size=page_size,
             page_token=page_token,
         )
-        return decode.page(request, self._call(self._stub.ListTasks, request, deadline))
+        response = self._call(self._connection.stub.ListTasks, request, deadline)
+        return decode.page(request, response)
 
     def wait_for_task(
         self,
@@ -159,10 +162,11 @@ class Client:
         """The task once it has ended, however it ended.
 
         `timeout` is the seconds to wait (None: for ever). `on_change` is
-        called with the task as first seen and whenever it differs. `deadline`
-        is for each poll. Raises WaitTimeoutError when the time is up (the task
-        goes on), TaskNotFoundError, and UnavailableError when the server is
-        not there or stays away for 30 seconds.
+        called with the task as first seen and whenever it differs.
+        `deadline` is for each poll.
+        Raises WaitTimeoutError when the time is up (the task goes on),
+        TaskNotFoundError, and UnavailableError when the server is not there or
+        stays away for 30 seconds.
         """
         polling = Polling(task_id, timeout=timeout, call_deadline=deadline, watch=on_change is not None)
         task: Task | None = None
@@ -176,27 +180,31 @@ class Client:
                 polling.failed(error)
                 time.sleep(polling.pause())
                 continue
-            if polling.saw(task) and on_change is not None:
+            changed = polling.saw(task)
+            if changed and on_change is not None:
                 on_change(task)
         return task
 
     def _wait(self, task_id: str, polling: Polling) -> Task:
         hold_ms = polling.hold_ms()
         request = requests.wait_task(task_id, hold_ms)
-        response = self._call(self._stub.WaitTask, request, polling.deadline(hold_ms))
+        response = self._call(self._connection.stub.WaitTask, request, polling.deadline(hold_ms))
         return decode.task(response.task)
 
     def list_workers(self, *, deadline: float = DEFAULT_DEADLINE_SECONDS) -> list[Worker]:
         """The worker processes that the server knows."""
-        return decode.workers(self._call(self._stub.ListWorkers, pb.ListWorkersRequest(), deadline))
+        response = self._call(self._connection.stub.ListWorkers, pb.ListWorkersRequest(), deadline)
+        return decode.workers(response)
 
     def list_servers(self, *, deadline: float = DEFAULT_DEADLINE_SECONDS) -> list[Server]:
         """The servers, and which one leads them."""
-        return decode.servers(self._call(self._stub.ListServers, pb.ListServersRequest(), deadline))
+        response = self._call(self._connection.stub.ListServers, pb.ListServersRequest(), deadline)
+        return decode.servers(response)
 
     def get_statistics(self, *, deadline: float = DEFAULT_DEADLINE_SECONDS) -> Statistics:
         """How many tasks and workers there are."""
-        return decode.statistics(self._call(self._stub.GetStatistics, pb.GetStatisticsRequest(), deadline))
+        response = self._call(self._connection.stub.GetStatistics, pb.GetStatisticsRequest(), deadline)
+        return decode.statistics(response)
 
     def _call(
         self, method: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request, deadline: float

@@ -1,10 +1,16 @@
-"""Between messages on the wire and what the service takes and gives. Pure."""
+"""Between messages on the wire and what the service takes and gives, field by field of the messages. Pure.
+
+A field has the same name on both sides; what is named or told otherwise is
+said in the function for its message.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple, TypeVar
 
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from atm.models import Leader, Server, Task, TaskLog, Worker
@@ -13,150 +19,129 @@ from atm.service.tasks import Statistics
 from atm.service.validation import Listing, NewTask
 from atm.states import WorkerStatus
 
-if TYPE_CHECKING:
-    from google.protobuf.message import Message
+M = TypeVar("M", bound=Message)
 
 _INT32_MAX = 2**31 - 1
-_NO_RETRY = pb.CreateTaskRequest().retry
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _set(message: Message, name: str) -> bool:
-    return message.HasField(name)
+class _Fields(NamedTuple):
+    """The names of a message's fields, by how their values travel; but not of those that are messages."""
+
+    plain: tuple[str, ...]
+    # What is plain, but can be told apart from what is not set.
+    optional: tuple[str, ...]
+    maps: tuple[str, ...]
+    lists: tuple[str, ...]
+    moments: tuple[str, ...]
+
+    @classmethod
+    def of(cls, message: type[Message]) -> _Fields:
+        fields = message.DESCRIPTOR.fields
+        return cls(*(tuple(f.name for f in fields if _form(f) == form) for form in cls._fields))
+
+
+def _form(field: Any) -> str:
+    if field.message_type is None:
+        return "lists" if field.is_repeated else "optional" if field.has_presence else "plain"
+    if field.message_type.GetOptions().map_entry:
+        return "maps"
+    return "moments" if field.message_type is Timestamp.DESCRIPTOR else "messages"
+
+
+# Once and for all: these calls come by the thousand.
+_CREATE_TASK = _Fields.of(pb.CreateTaskRequest)
+_RETRY_POLICY = _Fields.of(pb.RetryPolicy)
+_LIST_TASKS = _Fields.of(pb.ListTasksRequest)
+_TASK = _Fields.of(pb.Task)
+_TASK_LOG = _Fields.of(pb.TaskLog)
+_WORKER = _Fields.of(pb.Worker)
+_SERVER = _Fields.of(pb.Server)
+_STATISTICS = _Fields.of(pb.GetStatisticsResponse)
+
+
+# Plain loops, because a comprehension is a call more; and because dict() and
+# update(), which copy a map of the wire too, are slow: they are written in Python.
+def _read(message: Message, fields: _Fields, prefix: str = "") -> dict[str, Any]:
+    """The values of a request by name, `prefix` before each; of the optional ones those that are set."""
+    values: dict[str, Any] = {}
+    for name in fields.plain:
+        values[prefix + name] = getattr(message, name)
+    for name in fields.optional:
+        if message.HasField(name):
+            values[prefix + name] = getattr(message, name)
+    for name in fields.maps:
+        entries, copied = getattr(message, name), {}
+        for key in entries:
+            copied[key] = entries[key]
+        values[prefix + name] = copied
+    return values
+
+
+def _fill(message: M, fields: _Fields, values: Mapping[str, Any]) -> M:
+    """Sets the fields of an answer. What is empty or None is left: an unset field means the same."""
+    for name in fields.plain:
+        if value := values[name]:
+            setattr(message, name, value)
+    for name in fields.maps:
+        if value := values[name]:
+            entries = getattr(message, name)
+            for key in value:
+                entries[key] = value[key]
+    for name in fields.lists:
+        getattr(message, name).extend(values[name])
+    for name in fields.moments:
+        if (moment := values[name]) is not None:
+            # In whole numbers: a float has not enough digits for microseconds.
+            since, field = moment - _EPOCH, getattr(message, name)
+            field.seconds, field.nanos = since.days * 86400 + since.seconds, since.microseconds * 1000
+    return message
 
 
 def new_task(request: pb.CreateTaskRequest) -> NewTask:
     """What a CreateTask asks for; a field that is not set is None or ""."""
-    # Most requests say nothing of these.
-    retry = request.retry if _set(request, "retry") else _NO_RETRY
-    return NewTask(
-        task_type=request.task_type,
-        priority=request.priority,
-        payload=dict(request.payload),
-        max_retry=request.max_retry if _set(request, "max_retry") else None,
-        timeout_ms=request.timeout_ms if _set(request, "timeout_ms") else None,
-        retry_strategy=retry.strategy,
-        retry_delay_ms=retry.delay_ms if _set(retry, "delay_ms") else None,
-        retry_backoff_rate=retry.backoff_rate if _set(retry, "backoff_rate") else None,
-        retry_max_delay_ms=retry.max_delay_ms if _set(retry, "max_delay_ms") else None,
-        delay_ms=request.delay_ms,
-        request_id=request.request_id,
-    )
+    asked = _read(request, _CREATE_TASK)
+    # Most requests say nothing of it.
+    if request.HasField("retry"):
+        asked |= _read(request.retry, _RETRY_POLICY, "retry_")
+    return NewTask(**asked)
 
 
 def listing(request: pb.ListTasksRequest) -> Listing:
     """Which page a ListTasks asks for."""
-    return Listing(
-        status=request.status,
-        priority=request.priority,
-        task_type=request.task_type,
-        page=request.page,
-        page_size=request.page_size,
-        page_token=request.page_token,
-    )
-
-
-def timestamp(moment: datetime | None) -> Timestamp | None:
-    """A moment on the wire; None stays unset."""
-    if moment is None:
-        return None
-    seconds, nanos = _parts(moment)
-    return Timestamp(seconds=seconds, nanos=nanos)
-
-
-def _parts(moment: datetime) -> tuple[int, int]:
-    # In whole numbers: a float has not enough digits for microseconds.
-    since = moment - _EPOCH
-    return since.days * 86400 + since.seconds, since.microseconds * 1000
-
-
-#: Fields of a task that travel as they are, its maps, and its moments.
-_PLAIN = (
-    *("task_id", "task_type", "status", "priority", "worker_id", "retry_count", "max_retry"),
-    *("error_message", "error_reason", "attempt", "timeout_ms", "cancel_requested_by"),
-    *("progress", "progress_message"),
-)
-_MAPS = ("payload", "result")
-_MOMENTS = ("created_at", "due_at", "started_at", "completed_at", "cancel_requested_at")
+    return Listing(**_read(request, _LIST_TASKS))
 
 
 def task(row: Task, message: pb.Task | None = None) -> pb.Task:
     """A task on the wire; `message`, if given, is filled: the answer that it is part of need not copy it."""
-    message = pb.Task() if message is None else message
-    # Past SQLAlchemy's attributes, and without what is unset.
-    values = row.__dict__
-    for name in _PLAIN:
-        if value := values[name]:
-            setattr(message, name, value)
-    for name in _MAPS:
-        if value := values[name]:
-            getattr(message, name).update(value)
-    for name in _MOMENTS:
-        if (moment := values[name]) is not None:
-            field = getattr(message, name)
-            field.seconds, field.nanos = _parts(moment)
-    return message
+    # Its __dict__: past SQLAlchemy's attributes.
+    return _fill(pb.Task() if message is None else message, _TASK, row.__dict__)
 
 
 def task_log(row: TaskLog) -> pb.TaskLog:
     """A row of a task's history on the wire."""
-    return pb.TaskLog(
-        log_id=str(row.log_id),
-        task_id=row.task_id,
-        log_type=row.log_type,
-        from_status=row.from_status,
-        to_status=row.to_status,
-        message=row.message,
-        worker_id=row.worker_id,
-        created_at=timestamp(row.created_at),
-        attempt=row.attempt,
-    )
+    return _fill(pb.TaskLog(), _TASK_LOG, {**row.__dict__, "log_id": str(row.log_id)})
 
 
 def worker(row: Worker) -> pb.Worker:
     """A worker on the wire."""
-    return pb.Worker(
-        worker_id=row.worker_id,
-        host=row.host,
-        pid=row.pid,
-        capacity=row.capacity,
-        load=row.load,
-        task_types=row.task_types,
-        status=row.status,
-        started_at=timestamp(row.started_at),
-        last_heartbeat_at=timestamp(row.last_heartbeat_at),
-        version=row.version,
-    )
+    return _fill(pb.Worker(), _WORKER, row.__dict__)
 
 
 def server(row: Server, leader: Leader) -> pb.Server:
     """A server on the wire."""
     leads = row.instance_id == leader.instance_id
-    return pb.Server(
-        server_id=row.server_id,
-        instance_id=row.instance_id,
-        host=row.host,
-        pid=row.pid,
-        grpc_port=row.grpc_port,
-        worker_port=row.worker_port,
-        status=row.status,
-        leader=leads and row.status != WorkerStatus.LOST,
-        leader_epoch=leader.epoch if leads else 0,
-        started_at=timestamp(row.started_at),
-        last_heartbeat_at=timestamp(row.last_heartbeat_at),
-        version=row.version,
-    )
+    led = {
+        "leader": leads and row.status != WorkerStatus.LOST,
+        "leader_epoch": leader.epoch if leads else 0,
+    }
+    return _fill(pb.Server(), _SERVER, {**row.__dict__, **led})
 
 
 def statistics(found: Statistics) -> pb.GetStatisticsResponse:
     """The counts on the wire."""
-    return pb.GetStatisticsResponse(
-        tasks_by_status=found.by_status,
-        tasks_by_type=found.by_type,
-        workers=found.workers,
-        capacity=found.capacity,
-        load=found.load,
-    )
+    counted = {"tasks_by_status": found.by_status, "tasks_by_type": found.by_type}
+    return _fill(pb.GetStatisticsResponse(), _STATISTICS, {**found.__dict__, **counted})
 
 
 def total(count: int) -> int:

@@ -1,0 +1,35 @@
+"""`host:port`, in the forms that people write it. Pure."""
+
+from __future__ import annotations
+
+from atm.errors import SettingsError
+
+
+def split_host_port(address: str, default_port: int, setting: str) -> tuple[str, int]:
+    """The host and the port of `host:port`, `[v6]:port`, or either without a port, or a bare IPv6 address.
+
+    The host comes without brackets; no port, or an empty one, is
+    `default_port`. Raises SettingsError, which begins with `setting`: what the
+    address is called.
+    """
+    host, port = address, ""
+    if address.startswith("["):
+        host, bracket, rest = address[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            host = ""
+        port = rest[1:]
+    elif address.count(":") == 1:
+        host, _, port = address.partition(":")
+    port = port or str(default_port)
+    # int() refuses thousands of digits with an error of its own.
+    valid_port = port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536
+    if not host or not host.isprintable() or not valid_port or any(char in host for char in " /@"):
+        raise SettingsError(
+            f"{setting} {address!r} cannot be read; it takes HOST:PORT, like localhost:{default_port}"
+        )
+    return host, int(port)
+
+
+def join_host_port(host: str, port: int) -> str:
+    """`host:port`, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
