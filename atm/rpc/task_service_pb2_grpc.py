@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class TaskServiceStub(object):
-    """Missing associated documentation comment in .proto file."""
+    """------------------------------------------------------------ The contract
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -87,66 +88,182 @@ class TaskServiceStub(object):
 
 
 class TaskServiceServicer(object):
-    """Missing associated documentation comment in .proto file."""
+    """------------------------------------------------------------ The contract
+    """
 
     def CreateTask(self, request, context):
-        """The contract.
+        """Accepts a task. OK means that it is committed, and that it will run even if
+        every server, worker and Redis is restarted now. The answer has the task,
+        with its id and what was filled in from its type's configuration: PENDING,
+        unless the request_id was used before.
+
+        Codes and reasons:
+        INVALID_ARGUMENT    INVALID_REQUEST: BadRequest names each wrong field
+        FAILED_PRECONDITION UNKNOWN_TASK_TYPE: no worker has ever announced the
+        type (metadata: task_type; suggestions, names that
+        look alike, with commas between)
+        TASK_TYPE_DISABLED: an operator has switched the type
+        off (metadata: task_type)
+        ALREADY_EXISTS      REQUEST_ID_REUSED: the request_id has made another
+        task, from other content (metadata: task_id,
+        request_id)
+        RESOURCE_EXHAUSTED  TOO_BUSY: 10,000 tasks wait to be committed by this
+        server process; RetryInfo 1 s
+        UNAVAILABLE         STOPPING: the server stops; UNAVAILABLE: the task that
+        the request_id had made is just being deleted; both
+        with RetryInfo 1 s
+
+        Set request_id, and try again after UNAVAILABLE: whatever became of the
+        first call, there is one task. Without it each call that took effect has
+        made a task of its own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTask(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """A task as it is now. Always safe to try again.
+
+        Codes and reasons:
+        INVALID_ARGUMENT    INVALID_REQUEST: task_id is empty
+        NOT_FOUND           TASK_NOT_FOUND: no task has the id, or it was deleted
+        when its retention was over (metadata: task_id)
+        RESOURCE_EXHAUSTED  TOO_BUSY: 10,000 reads wait in this server process;
+        RetryInfo 1 s
+        UNAVAILABLE         STOPPING: the server stops; RetryInfo 1 s
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelTask(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Asks for the end of a task; what becomes of the request is in the answer,
+        not in the code:
+        PENDING     the task is CANCELLED when the answer comes; success
+        PROCESSING  the handler is told to stop; success. The task ends CANCELLED
+        once it has stopped, or in the state that was reached first:
+        SUCCESS if it finished nevertheless, FAILED or TIMEOUT if it
+        came to that with no retry left. WaitTask tells.
+        final       nothing changes; no success, and the message names the state
+        Safe to try again. When the answer to a first call was lost, the second may
+        say that the task is CANCELLED already, without success.
+
+        Codes and reasons:
+        INVALID_ARGUMENT  INVALID_REQUEST: task_id is empty, or requested_by
+        cannot be kept
+        NOT_FOUND         TASK_NOT_FOUND: no task has the id (metadata: task_id)
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTaskLogs(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """The whole history of a task, oldest row first; there are no pages. Always
+        safe to try again.
+
+        Of what a handler logs, 1000 lines or 1,000,000 characters are kept for each
+        attempt, and 16,000 characters of each message. The history of a task whose
+        handler logs much in several attempts can be larger than 4 MiB: raise the
+        client's limit for it (see SIZES).
+
+        Codes and reasons:
+        INVALID_ARGUMENT  INVALID_REQUEST: task_id is empty
+        NOT_FOUND         TASK_NOT_FOUND: no task has the id (metadata: task_id)
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListTasks(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """One page of the tasks that match, newest first: up to 500, with their
+        payloads and results. Always safe to try again.
+
+        A page is as large as its tasks: 20 of them (the default) are larger than
+        4 MiB when payload and result of each have more than about 200 KB, and 500
+        of them when they have more than about 8 KB. Ask for smaller pages, or raise
+        the client's limit (see SIZES).
+
+        Two ways to go through the pages. By `page`: simple, but a page far in takes
+        long, and tasks that are created meanwhile shift what is on it. By
+        `page_token`: quick however far in, and new tasks shift nothing.
+
+        Codes and reasons:
+        INVALID_ARGUMENT  INVALID_REQUEST: BadRequest names each wrong field
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchCreateTasks(self, request, context):
-        """Added since.
+        """------------------------------------------------------------- Added since
+
+        Accepts from 1 to 1000 tasks in one transaction: all of them, or none. The
+        answer has them in the order of the request; what holds for CreateTask holds
+        for each.
+
+        The request has to fit into 4 MiB as a whole. The answer repeats the
+        payloads, adds about 100 bytes for each task, and has the results of tasks
+        that their request_ids had made before. So it can be larger than 4 MiB where
+        the request was not: the client then sees RESOURCE_EXHAUSTED, and the tasks
+        are committed. Keep a request below 3 MiB, or raise the client's limit (see
+        SIZES).
+
+        Codes and reasons:
+        INVALID_ARGUMENT    INVALID_REQUEST: BadRequest names each wrong field, as
+        in tasks[3].priority; "tasks" itself where there are
+        too few or too many
+        FAILED_PRECONDITION UNKNOWN_TASK_TYPE, TASK_TYPE_DISABLED and
+        ALREADY_EXISTS      REQUEST_ID_REUSED: as for CreateTask; the metadata is
+        about the first task that was refused
+
+        Set a request_id for each task, different ones, and try again after
+        UNAVAILABLE: those that were made before are answered, not made again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WaitTask(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """A task once its state is final; or as it is when timeout_ms is over or the
+        server stops, which is OK too: look at its status, and call again. A call
+        that waits counts among the 4096 that a server process takes at a time.
+        Always safe to try again.
+
+        Give the call a deadline that is some seconds longer than timeout_ms.
+
+        Codes and reasons:
+        INVALID_ARGUMENT    INVALID_REQUEST: task_id is empty, or timeout_ms out
+        of range
+        NOT_FOUND           TASK_NOT_FOUND: no task has the id (metadata: task_id)
+        RESOURCE_EXHAUSTED  TOO_BUSY: as for GetTask
+        UNAVAILABLE         STOPPING: as for GetTask
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListWorkers(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Every worker process that has not left, on one page. Always safe to try
+        again. It has no codes but those that any call has.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetStatistics(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """How many tasks there are, by status and by type, and what the workers do.
+        The numbers of tasks are exact as long as counting them takes less than
+        50 ms; over more rows they are some seconds old. Always safe to try again.
+        It has no codes but those that any call has.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListServers(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Every server process that has not left, on one page, and which one leads.
+        Always safe to try again. It has no codes but those that any call has.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -213,7 +330,8 @@ def add_TaskServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TaskService(object):
-    """Missing associated documentation comment in .proto file."""
+    """------------------------------------------------------------ The contract
+    """
 
     @staticmethod
     def CreateTask(request,
