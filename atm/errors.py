@@ -3,6 +3,7 @@
 AtmError
 ├── SettingsError            a setting cannot be used; the message names it
 ├── SchemaBehindError        the database needs `atm db upgrade`
+├── SchemaRefusedError       the database does not let its schema be read or changed
 ├── ServiceError             an answer that a caller of the API gets, with a gRPC code
 │   ├── InvalidArgumentError     .violations: field → what is wrong with it
 │   ├── TaskNotFoundError        .task_id
@@ -42,6 +43,10 @@ class SettingsError(AtmError):
 
 class SchemaBehindError(AtmError):
     """The database's schema is not the one that this version needs."""
+
+
+class SchemaRefusedError(AtmError):
+    """The database does not let its schema be read or changed. The message has its own words."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +135,6 @@ class UnavailableError(ServiceError):
 
 class BrokerUnavailableError(UnavailableError):
     """Redis is out of reach, or refuses. Nothing is lost: SQL has every task, and the relay sends it."""
-
-    default_reason = "BROKER_UNAVAILABLE"
 
 
 class ExhaustedError(ServiceError):

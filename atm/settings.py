@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from sqlalchemy.engine import URL
 
-from atm.addresses import parse_redis_addr, parse_sql_dsn
+from atm.broker.address import parse_redis_addr
 from atm.errors import SettingsError
+from atm.store.dsn import URL, parse_sql_dsn
 
 DEFAULT_MYSQL_DSN = "root:password@tcp(localhost:3306)/asynctask"
 DEFAULT_REDIS_ADDR = "localhost:6379"

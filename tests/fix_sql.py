@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from fix_mariadb import MariaDB
 
-from atm.addresses import parse_sql_dsn
 from atm.store import schema
 from atm.store.database import Database
+from atm.store.dsn import parse_sql_dsn
 
 BACKENDS = ("sqlite", "mariadb")
 

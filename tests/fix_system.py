@@ -21,10 +21,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from history import check_history
 from ports import free_port
 
-from atm.addresses import parse_sql_dsn
 from atm.client import Client
 from atm.store import schema
 from atm.store.database import Database
+from atm.store.dsn import parse_sql_dsn
 
 T = TypeVar("T")
 TESTS = Path(__file__).parent

@@ -19,7 +19,7 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from atm.addresses import SENTINEL_SCHEME, parse_sentinel_url
+from atm.broker.address import SENTINEL_SCHEME, parse_sentinel_url
 from atm.errors import BrokerUnavailableError
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,6 @@ import uvloop
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_reflection.v1alpha.reflection_pb2_grpc import add_ServerReflectionServicer_to_server
-from sqlalchemy.exc import DBAPIError
 
 from atm import logs
 from atm.background import Role, Runner
@@ -23,7 +22,7 @@ from atm.broker.broker import TaskBroker
 from atm.broker.lease import Lease
 from atm.broker.marker import Marker
 from atm.broker.notifications import NotificationListener
-from atm.errors import SettingsError, UnavailableError
+from atm.errors import SettingsError
 from atm.processes import freeze_heap
 from atm.rpc import task_service_pb2 as pb
 from atm.rpc.task_service_pb2_grpc import add_TaskServiceServicer_to_server
@@ -39,10 +38,8 @@ from atm.server.readiness import Readiness
 from atm.server.registry import ServerRegistry
 from atm.server.servicer import Servicer
 from atm.server.waiting import Waiting
-from atm.service.creation import Creation
 from atm.service.dispatch import Dispatcher
-from atm.service.lookup import Lookup
-from atm.service.tasks import TaskService
+from atm.service.task_service import TaskService
 from atm.settings import Settings
 from atm.store import schema
 from atm.store.database import Database
@@ -55,7 +52,7 @@ logger = logging.getLogger(__name__)
 SERVICE = pb.DESCRIPTOR.services_by_name["TaskService"].full_name
 #: More calls than this at a time are RESOURCE_EXHAUSTED, not a queue without end.
 _MAX_CALLS = 4096
-#: Connections beside those of calls: creation, lookup, the scheduler's roles, the registry, readiness.
+#: Connections beside those of calls: creation, reads, the scheduler's roles, the registry, readiness.
 _OWN_CONNECTIONS = 10
 #: A client may ping an idle connection this often.
 _MIN_PING_MS = 5_000
@@ -94,11 +91,7 @@ def run(settings: Settings) -> int:
 
 
 def _upgrade(settings: Settings) -> None:
-    try:
-        before, after = schema.upgrade(settings.sql_url)
-    except DBAPIError as error:
-        shown = settings.sql_url.render_as_string(hide_password=True)
-        raise UnavailableError(f"the schema of {shown} cannot be upgraded: {error.orig}") from error
+    before, after = schema.upgrade(settings.sql_url)
     if before != after:
         logger.info("the schema was upgraded from %s to %s", before or "nothing", after)
 
@@ -135,20 +128,19 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
         loop.add_signal_handler(number, stopping.set)
 
     dispatcher = Dispatcher(broker)
-    creation = Creation(
+    service = TaskService(
         database,
         dispatcher,
         accept_unknown_types=settings.accept_unknown_types,
         relay_grace=settings.relay_grace_seconds,
+        worker_lease=settings.worker_lease_seconds,
         deliver=loop.call_soon_threadsafe,
     )
-    lookup = Lookup(database, deliver=loop.call_soon_threadsafe)
-    waiting = Waiting(lookup, loop)
+    waiting = Waiting(service, loop)
     notifications = NotificationListener(broker.client, broker.namespace, waiting.hear)
-    service = TaskService(database, dispatcher, worker_lease=settings.worker_lease_seconds)
     pool = ThreadPoolExecutor(settings.server_threads, thread_name_prefix="atm-call")
     checker = health.aio.HealthServicer()
-    server = _grpc_server(settings, Servicer(creation, lookup, waiting, service, pool), checker)
+    server = _grpc_server(settings, Servicer(service, waiting, pool), checker)
     registry = ServerRegistry(database, settings)
     lease = Lease(broker.client, broker.namespace, registry.instance_id, LEASE_MS)
     leadership = Leadership(database, lease, registry.instance_id)
@@ -156,7 +148,7 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
     scheduler = Runner(_sweeps(settings, database, broker, dispatcher), leadership.leads)
     supervisor = Supervisor(worker_commands(settings))
 
-    for part in (dispatcher, creation, lookup):
+    for part in (dispatcher, service):
         part.start()
     # First, so that a server which answers has done all that can make it fail.
     await asyncio.to_thread(registry.start)
@@ -190,7 +182,7 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
     await asyncio.to_thread(registry.stop)
     pool.shutdown()
     # In this order: what is committed last is still queued.
-    for last in (notifications, lookup, creation, dispatcher):
+    for last in (notifications, service, dispatcher):
         await asyncio.to_thread(last.close)
     logger.info("%s has stopped", settings.server_id)
 

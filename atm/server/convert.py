@@ -15,7 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from atm.models import Leader, Server, Task, TaskLog, Worker
 from atm.rpc import task_service_pb2 as pb
-from atm.service.tasks import Statistics
+from atm.service.task_service import Statistics
 from atm.service.validation import Listing, NewTask
 from atm.states import WorkerStatus
 

@@ -12,7 +12,6 @@ import logging
 from typing import Any
 
 from grpc_health.v1 import health_pb2
-from sqlalchemy import text
 
 from atm.broker.broker import TaskBroker
 from atm.errors import BrokerUnavailableError, UnavailableError
@@ -59,7 +58,7 @@ class Readiness:
 
     def _sql_answers(self) -> bool:
         try:
-            self._database.read(lambda connection: connection.execute(text("SELECT 1")))
+            self._database.ping()
         except UnavailableError:
             return False
         return True

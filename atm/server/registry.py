@@ -8,15 +8,13 @@ import secrets
 import socket
 from datetime import timedelta
 
-from sqlalchemy.engine import Connection
-
 from atm._version import __version__
 from atm.errors import UnavailableError
 from atm.models import Server, now
 from atm.settings import Settings
 from atm.states import WorkerStatus
 from atm.store import servers
-from atm.store.database import Database
+from atm.store.database import Connection, Database
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,7 @@ from atm.rpc import task_service_pb2 as pb
 from atm.rpc.task_service_pb2_grpc import TaskServiceServicer
 from atm.server import convert
 from atm.server.waiting import Waiting
-from atm.service.creation import Creation
-from atm.service.lookup import Lookup
-from atm.service.tasks import TaskService
+from atm.service.task_service import TaskService
 from atm.service.validation import check_wait
 
 R = TypeVar("R")
@@ -26,16 +24,12 @@ class Servicer(TaskServiceServicer):
 
     def __init__(
         self,
-        creation: Creation,
-        lookup: Lookup,
-        waiting: Waiting,
         service: TaskService,
+        waiting: Waiting,
         pool: ThreadPoolExecutor,
     ) -> None:
-        self._creation = creation
-        self._lookup = lookup
-        self._waiting = waiting
         self._service = service
+        self._waiting = waiting
         self._pool = pool
 
     async def _in_thread(self, work: Callable[[], R]) -> R:
@@ -45,11 +39,9 @@ class Servicer(TaskServiceServicer):
     async def CreateTask(self, request: pb.CreateTaskRequest, context: Any) -> pb.CreateTaskResponse:
         """Accepts a task. The answer means that it is committed."""
         new = convert.new_task(request)
-        task = self._creation.prepare_at_once(new)
-        if task is None:
-            task = await self._in_thread(lambda: self._creation.prepare(new))
         answer: asyncio.Future[Task] = asyncio.get_running_loop().create_future()
-        self._creation.submit(task, answer)
+        if not self._service.create_at_once(new, answer):
+            await self._in_thread(lambda: self._service.submit(new, answer))
         response = pb.CreateTaskResponse()
         convert.task(await answer, response.task)
         return response
@@ -57,7 +49,7 @@ class Servicer(TaskServiceServicer):
     async def GetTask(self, request: pb.GetTaskRequest, context: Any) -> pb.GetTaskResponse:
         """A task as it is now."""
         answer: asyncio.Future[Task] = asyncio.get_running_loop().create_future()
-        self._lookup.submit(request.task_id, answer)
+        self._service.get(request.task_id, answer)
         response = pb.GetTaskResponse()
         convert.task(await answer, response.task)
         return response
@@ -68,7 +60,7 @@ class Servicer(TaskServiceServicer):
         """Accepts all tasks or none."""
 
         def work() -> pb.BatchCreateTasksResponse:
-            made = self._creation.create_all([convert.new_task(item) for item in request.tasks])
+            made = self._service.create_all([convert.new_task(item) for item in request.tasks])
             return pb.BatchCreateTasksResponse(tasks=[convert.task(task) for task in made])
 
         return await self._in_thread(work)

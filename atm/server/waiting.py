@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from atm.models import Task
-from atm.service.lookup import Lookup
+from atm.service.task_service import TaskService
 from atm.states import FINAL
 
 #: How often SQL is looked at although nothing was heard: Redis may have lost
@@ -18,8 +18,8 @@ LOOK_SECONDS = 1.0
 class Waiting:
     """Those who wait, by task. Belongs to one event loop; only `hear` may be called from elsewhere."""
 
-    def __init__(self, lookup: Lookup, loop: asyncio.AbstractEventLoop) -> None:
-        self._lookup = lookup
+    def __init__(self, service: TaskService, loop: asyncio.AbstractEventLoop) -> None:
+        self._service = service
         self._loop = loop
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._closed = False
@@ -54,7 +54,7 @@ class Waiting:
 
     async def _look(self, task_id: str) -> Task:
         answer: asyncio.Future[Task] = self._loop.create_future()
-        self._lookup.submit(task_id, answer)
+        self._service.get(task_id, answer)
         return await answer
 
     async def _hear(self, heard: asyncio.Event, seconds: float) -> None:

@@ -13,13 +13,11 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy.engine import Connection
-
 from atm.models import PROGRESS_MESSAGE_LENGTH, Task, now
 from atm.service.outcomes import Failed, HandedBack, Outcome, Succeeded, WorkerLost, decide
 from atm.states import LogType, Status
 from atm.store import logs, tasks
-from atm.store.database import Database
+from atm.store.database import Connection, Database
 from atm.store.logs import NewRow
 from atm.store.tasks import Move
 

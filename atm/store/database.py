@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import pymysql
 import stamina
 from pymysql.constants import CLIENT
-from sqlalchemy import create_engine, event, exc
-from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy import create_engine, event, exc, text
+from sqlalchemy.engine import URL, Engine
+from sqlalchemy.engine import Connection as Connection
 
 from atm.errors import UnavailableError
 
@@ -39,6 +40,10 @@ _FRESH_SECONDS = 0.5
 _USED_AT = "atm_used_at"
 
 
+class DuplicateError(Exception):
+    """A row with the same key is there already; the transaction was undone."""
+
+
 class Database:
     """An engine, and the two ways to use it: `read` and `write`.
 
@@ -59,7 +64,8 @@ class Database:
         """What `work` returns, committed: all of it or nothing.
 
         `work` runs again when the database undid the transaction for a
-        conflict, so it must do nothing but SQL. Raises UnavailableError.
+        conflict, so it must do nothing but SQL. Raises UnavailableError and
+        DuplicateError.
         """
         return self._run(self.engine, work)
 
@@ -82,6 +88,8 @@ class Database:
             ):
                 with attempt, engine.begin() as connection:
                     return work(connection)
+        except exc.IntegrityError as error:
+            raise DuplicateError from error
         except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
             if isinstance(error, exc.DBAPIError) and _code(error) == _MYSQL_TOO_LARGE:
                 raise
@@ -91,6 +99,10 @@ class Database:
                 retry_after=1.0,
             ) from error
         raise AssertionError("a retried block either returns or raises")
+
+    def ping(self) -> None:
+        """Returns if the database answers. Raises UnavailableError."""
+        self.read(lambda connection: connection.execute(text("SELECT 1")))
 
     def close(self) -> None:
         """Closes the pooled connections."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, exc, text
 from sqlalchemy.engine import URL, Connection
 
-from atm.errors import SchemaBehindError, UnavailableError
+from atm.errors import SchemaBehindError, SchemaRefusedError, UnavailableError
 from atm.store.database import Database
 
 _FOLDER = Path(__file__).parent / "migrations"
@@ -36,16 +38,28 @@ def head() -> str:
 def current(url: URL) -> str | None:
     """The revision that the database is at; None before the first upgrade.
 
-    Raises the errors of SQLAlchemy when the database cannot be reached.
+    Raises UnavailableError and SchemaRefusedError.
     """
     if _missing_file(url):
         return None
     engine = create_engine(url)
     try:
-        with engine.connect() as connection:
+        with _errors_told(url), engine.connect() as connection:
             return MigrationContext.configure(connection).get_current_revision()
     finally:
         engine.dispose()
+
+
+@contextmanager
+def _errors_told(url: URL) -> Iterator[None]:
+    """Says where the database is, and in its own words what was wrong."""
+    try:
+        yield
+    except exc.DBAPIError as error:
+        said = f"the database at {url.render_as_string(hide_password=True)}: {error.orig}"
+        if isinstance(error, exc.OperationalError):
+            raise UnavailableError(said, reason="DATABASE_UNAVAILABLE") from error
+        raise SchemaRefusedError(said) from error
 
 
 def _missing_file(url: URL) -> bool:
@@ -55,15 +69,15 @@ def _missing_file(url: URL) -> bool:
 def upgrade(url: URL) -> tuple[str | None, str]:
     """Brings the schema to `head`. Returns the revision before and after.
 
-    Safe to run from several places at once, and again. Raises the errors of
-    SQLAlchemy when the database cannot be reached or refuses.
+    Safe to run from several places at once, and again. Raises UnavailableError
+    when the database cannot be reached, SchemaRefusedError when it refuses.
     """
     if url.get_backend_name() == "sqlite":
         Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
     # The engine of Database: on SQLite its transaction keeps others out.
     database = Database(url, pool_size=1)
     try:
-        with database.engine.connect() as connection:
+        with _errors_told(url), database.engine.connect() as connection:
             is_mysql = connection.dialect.name != "sqlite"
             if is_mysql:
                 connection.execute(text("SELECT GET_LOCK('atm_schema', :wait)"), {"wait": _LOCK_SECONDS})

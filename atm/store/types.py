@@ -8,10 +8,9 @@ from typing import Any
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import IntegrityError
 
 from atm.models import TaskConfig, now
-from atm.store.database import Database
+from atm.store.database import Database, DuplicateError
 
 CONFIG = TaskConfig.__table__  # type: ignore[attr-defined]
 
@@ -45,7 +44,7 @@ def announce(database: Database, task_type: str, defaults: dict[str, Any]) -> No
     """`register`, committed, however many workers do it at the same moment. Raises UnavailableError."""
     try:
         database.write(lambda connection: register(connection, task_type, defaults))
-    except IntegrityError:
+    except DuplicateError:
         # Another worker was first: now the row is there.
         database.write(lambda connection: register(connection, task_type, defaults))
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from sqlalchemy.engine import Connection
-
 from atm.errors import UnavailableError
 from atm.models import Worker, now
 from atm.states import WorkerStatus
 from atm.store import workers
-from atm.store.database import Database
+from atm.store.database import Connection, Database
 from atm.worker.attempt import Attempts
 
 logger = logging.getLogger(__name__)

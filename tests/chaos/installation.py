@@ -18,12 +18,12 @@ from fix_system import TESTS, Process, eventually, wait_until_serving
 from fix_valkey import Valkey
 from ports import free_port
 
-from atm.addresses import parse_sql_dsn
 from atm.client import Client
 from atm.errors import ServiceError
 from atm.models import Server, Worker
 from atm.store import schema, servers, workers
 from atm.store.database import Database
+from atm.store.dsn import parse_sql_dsn
 from chaos.proxy import Proxy
 
 _LOOK_SECONDS = 0.1

@@ -8,9 +8,8 @@ import pytest
 from fix_valkey import Valkey
 
 from atm.broker.broker import TaskBroker
-from atm.service.creation import Creation
 from atm.service.dispatch import Dispatcher
-from atm.service.tasks import TaskService
+from atm.service.task_service import TaskService
 from atm.store.database import Database
 
 
@@ -22,13 +21,14 @@ def broker(valkey: Valkey, prefix: str) -> Iterator[TaskBroker]:
 
 
 @pytest.fixture
-def service(database: Database, broker: TaskBroker) -> TaskService:
-    return TaskService(database, Dispatcher(broker))
-
-
-@pytest.fixture
-def creation(database: Database, broker: TaskBroker) -> Iterator[Creation]:
-    made = Creation(database, Dispatcher(broker))
+def service(database: Database, broker: TaskBroker) -> Iterator[TaskService]:
+    made = TaskService(database, Dispatcher(broker))
     made.start()
     yield made
     made.close()
+
+
+@pytest.fixture
+def creation(service: TaskService) -> TaskService:
+    """The same, by the name of what most tests use it for."""
+    return service

@@ -17,20 +17,19 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, 
 from sqlalchemy import text, update
 from sqlalchemy.exc import DBAPIError
 
-from atm.addresses import parse_sql_dsn
 from atm.broker.broker import TaskBroker
 from atm.errors import InvalidArgumentError, UnavailableError
 from atm.models import Task, now
 from atm.scheduler.relay import Relay
 from atm.service.attempts import AttemptService, Line, Progress, Report
-from atm.service.creation import Creation
 from atm.service.dispatch import Dispatcher
 from atm.service.outcomes import Cancelled, Failed, HandedBack, Succeeded, TimedOut, WorkerLost
-from atm.service.tasks import TaskService
+from atm.service.task_service import TaskService
 from atm.service.validation import Listing, NewTask
 from atm.states import LogType, Reason, Status
 from atm.store import logs, schema, tasks, types
 from atm.store.database import Database
+from atm.store.dsn import parse_sql_dsn
 from atm.store.tasks import Move
 
 NOW = NewTask("example_task", max_retry=1, retry_delay_ms=0)
@@ -43,7 +42,7 @@ def _get(database: Database, task_id: str) -> Task:
 
 
 def test_ok_means_that_the_task_and_its_first_row_are_there(
-    creation: Creation, service: TaskService, database: Database
+    creation: TaskService, service: TaskService, database: Database
 ) -> None:
     task = creation.create(NOW)
     assert _get(database, task.task_id) == task
@@ -53,13 +52,13 @@ def test_ok_means_that_the_task_and_its_first_row_are_there(
     ]
 
 
-def test_any_text_comes_back_as_it_was(creation: Creation, database: Database) -> None:
+def test_any_text_comes_back_as_it_was(creation: TaskService, database: Database) -> None:
     payload = {"emoji": "🧨", "nul": "a\x00b", "quote": "'\"\\", "newline": "\r\n", "k" * 255: ""}
     task = creation.create(NewTask("example_task", payload=payload))
     assert _get(database, task.task_id).payload == payload
 
 
-def test_of_many_workers_one_gets_the_attempt(creation: Creation, database: Database) -> None:
+def test_of_many_workers_one_gets_the_attempt(creation: TaskService, database: Database) -> None:
     task = creation.create(NOW)
     workers = [AttemptService(database, f"w{n}") for n in range(8)]
     with ThreadPoolExecutor(8) as pool:
@@ -69,7 +68,7 @@ def test_of_many_workers_one_gets_the_attempt(creation: Creation, database: Data
 
 
 def test_a_worker_that_was_given_up_on_can_write_nothing_more(
-    creation: Creation, service: TaskService, database: Database
+    creation: TaskService, service: TaskService, database: Database
 ) -> None:
     task = creation.create(NOW)
     first, second = AttemptService(database, "first"), AttemptService(database, "second")
@@ -87,7 +86,7 @@ def test_a_worker_that_was_given_up_on_can_write_nothing_more(
 
 
 def test_a_cancellation_and_an_end_at_the_same_time_leave_one_end(
-    creation: Creation, service: TaskService, database: Database
+    creation: TaskService, service: TaskService, database: Database
 ) -> None:
     for _ in range(15):
         task = creation.create(NewTask("example_task", max_retry=5, retry_delay_ms=0))
@@ -102,7 +101,7 @@ def test_a_cancellation_and_an_end_at_the_same_time_leave_one_end(
     check_history(database)
 
 
-def test_a_change_whose_row_cannot_be_written_is_not_made(creation: Creation, database: Database) -> None:
+def test_a_change_whose_row_cannot_be_written_is_not_made(creation: TaskService, database: Database) -> None:
     task = creation.create(NOW)
     database.write(lambda c: c.execute(text("ALTER TABLE task_log RENAME TO task_log_away")))
     with pytest.raises((UnavailableError, DBAPIError)):
@@ -112,7 +111,7 @@ def test_a_change_whose_row_cannot_be_written_is_not_made(creation: Creation, da
 
 
 def test_a_move_that_comes_too_late_leaves_no_row(
-    creation: Creation, service: TaskService, database: Database
+    creation: TaskService, service: TaskService, database: Database
 ) -> None:
     task = creation.create(NOW)
     assert AttemptService(database, "w").claim(task.task_id, 1)
@@ -122,7 +121,7 @@ def test_a_move_that_comes_too_late_leaves_no_row(
     check_history(database)
 
 
-def test_progress_without_lines_is_stored(creation: Creation, database: Database) -> None:
+def test_progress_without_lines_is_stored(creation: TaskService, database: Database) -> None:
     task = creation.create(NOW)
     attempts = AttemptService(database, "w")
     assert attempts.claim(task.task_id, 1)
@@ -134,7 +133,7 @@ def test_progress_without_lines_is_stored(creation: Creation, database: Database
 
 
 def test_a_success_whose_answer_was_lost_is_not_refused_when_it_is_told_again(
-    creation: Creation, service: TaskService, database: Database
+    creation: TaskService, service: TaskService, database: Database
 ) -> None:
     task = creation.create(NOW)
     attempts = AttemptService(database, "w")
@@ -149,7 +148,7 @@ def test_a_success_whose_answer_was_lost_is_not_refused_when_it_is_told_again(
 
 
 def test_a_task_that_waits_is_looked_after_as_often_as_its_age_asks(
-    creation: Creation, database: Database, broker: TaskBroker
+    creation: TaskService, database: Database, broker: TaskBroker
 ) -> None:
     young, old = (creation.create(NOW).task_id for _ in range(2))
     for task_id, seconds in ((young, 5), (old, 200)):
@@ -166,7 +165,7 @@ def test_a_task_that_waits_is_looked_after_as_often_as_its_age_asks(
     assert timedelta(seconds=195) < waits[1] < timedelta(seconds=201)
 
 
-def test_pages_go_from_the_newest_to_the_oldest(creation: Creation, service: TaskService) -> None:
+def test_pages_go_from_the_newest_to_the_oldest(creation: TaskService, service: TaskService) -> None:
     ids = [creation.create(NOW).task_id for _ in range(7)]
     seen = []
     for number in (1, 2, 3):
@@ -186,7 +185,7 @@ def test_pages_go_from_the_newest_to_the_oldest(creation: Creation, service: Tas
 
 @pytest.mark.parametrize("token", ["nonsense", "", "AAAA", "%%%", "é"])
 def test_a_page_token_that_nobody_gave_is_refused(
-    service: TaskService, creation: Creation, token: str
+    service: TaskService, creation: TaskService, token: str
 ) -> None:
     for _ in range(3):
         creation.create(NOW)
@@ -217,7 +216,7 @@ def test_a_message_is_queued_once_however_often_it_is_sent(broker: TaskBroker) -
 
 
 def test_a_retry_is_not_postponed_by_the_relay_that_sent_the_attempt_before(
-    creation: Creation, database: Database
+    creation: TaskService, database: Database
 ) -> None:
     task = creation.create(NOW)
     sent = [tasks.Dispatch(task.task_id, 1, 0)]
@@ -234,7 +233,7 @@ class Machine(RuleBasedStateMachine):
     """Clients, workers and the rescuer do anything, in any order."""
 
     ids_made = Bundle("tasks")
-    creation: Creation
+    creation: TaskService
     service: TaskService
     database: Database
 
@@ -283,7 +282,7 @@ def test_whatever_happens_in_whatever_order_the_histories_are_legal(
     url = parse_sql_dsn(f"sqlite:///{tmp_path / 'atm.db'}")
     schema.upgrade(url)
     opened = Database(url, pool_size=3)
-    accept = Creation(opened, Dispatcher(broker))
+    accept = TaskService(opened, Dispatcher(broker))
     accept.start()
 
     class Bound(Machine):

@@ -11,12 +11,11 @@ import pytest
 from fix_system import eventually
 from sqlalchemy import insert, select
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import IntegrityError
 
 from atm.batching.group_commit import MOST, GroupCommit
 from atm.errors import ExhaustedError, UnavailableError
 from atm.models import TaskConfig, now
-from atm.store.database import Database
+from atm.store.database import Database, DuplicateError
 from atm.store.types import CONFIG
 
 
@@ -102,14 +101,14 @@ def test_one_that_fails_fails_alone(make: Make, database: Database) -> None:
     _submit(commits, "there")[0].result(10)
     futures = _submit(commits, *(f"m{n}" for n in range(30)), "there", *(f"k{n}" for n in range(30)))
     wait(futures, 20)
-    assert [isinstance(future.exception(), IntegrityError) for future in futures].count(True) == 1
-    assert isinstance(futures[30].exception(), IntegrityError)
+    assert [isinstance(future.exception(), DuplicateError) for future in futures].count(True) == 1
+    assert isinstance(futures[30].exception(), DuplicateError)
     assert {f"m{n}" for n in range(30)} | {f"k{n}" for n in range(30)} <= _names(database)
 
 
 def test_one_that_fails_may_be_answered_otherwise(make: Make) -> None:
     commits = make(alone=lambda name, error: f"{name}: {type(error).__name__}")
-    assert [f.result(10) for f in _submit(commits, "x", "x")] == ["x", "x: IntegrityError"]
+    assert [f.result(10) for f in _submit(commits, "x", "x")] == ["x", "x: DuplicateError"]
 
 
 def test_when_too_many_wait_the_next_is_turned_away(make: Make, rows: _Rows) -> None:

@@ -13,7 +13,6 @@ from fix_valkey import Valkey
 from sqlalchemy import event, text
 from sqlalchemy.engine import Connection
 
-from atm.addresses import parse_sql_dsn
 from atm.broker.broker import TaskBroker
 from atm.models import now
 from atm.scheduler.pruner import Pruner
@@ -21,13 +20,14 @@ from atm.scheduler.relay import Relay
 from atm.scheduler.rescuer import Rescuer
 from atm.scheduler.timeout_sweeper import TimeoutSweeper
 from atm.service.attempts import AttemptService
-from atm.service.creation import Creation
 from atm.service.dispatch import Dispatcher
 from atm.service.outcomes import Succeeded
+from atm.service.task_service import TaskService
 from atm.service.validation import NewTask
 from atm.states import Status
 from atm.store import logs, schema, servers, tasks, workers
 from atm.store.database import Database
+from atm.store.dsn import parse_sql_dsn
 from atm.store.tasks import Filter
 
 ROWS = 1_000_000
@@ -50,7 +50,7 @@ def million(tmp_path_factory: pytest.TempPathFactory, valkey: Valkey) -> Iterato
     try:
         fill(database, ROWS)
         broker = TaskBroker(valkey.url, prefix="million")
-        creation = Creation(database, Dispatcher(broker), relay_grace=3600)
+        creation = TaskService(database, Dispatcher(broker), relay_grace=3600)
         new = NewTask("example_task", max_retry=5)
         made = [creation.create_all([new])[0].task_id for _ in range(WAITING + RUNNING)]
         for task_id in made[:RUNNING]:

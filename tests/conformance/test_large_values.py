@@ -8,8 +8,8 @@ from sqlalchemy import select
 
 from atm.batching.group_commit import GroupCommit
 from atm.service.attempts import AttemptService, ChangeResult, Claim, End, Line, Report, size_of
-from atm.service.creation import Creation
 from atm.service.outcomes import Succeeded
+from atm.service.task_service import TaskService
 from atm.service.validation import MAX_PAYLOAD_BYTES, NewTask
 from atm.states import Status
 from atm.store.database import Database
@@ -22,17 +22,17 @@ COUNT = 24
 
 @pytest.mark.parametrize("text", ["x", "\x00", '"', "🧨"], ids=["plain", "nul", "quote", "wide"])
 def test_large_payloads_that_come_together_are_all_stored(
-    creation: Creation, database: Database, text: str
+    creation: TaskService, database: Database, text: str
 ) -> None:
     value = text * (MAX_PAYLOAD_BYTES // len(text.encode()) - 1)
-    tasks = [creation.prepare(NewTask("example_task", payload={"k": value})) for _ in range(COUNT)]
-    replies = creation._commits.ask(tasks)
+    tasks = [creation._creation.prepare(NewTask("example_task", payload={"k": value})) for _ in range(COUNT)]
+    replies = creation._creation._commits.ask(tasks)
     assert [reply.result().task_id for reply in replies] == [task.task_id for task in tasks]
     payloads = database.read(lambda c: c.execute(select(TASK.c.payload)).scalars().all())
     assert payloads == [{"k": value}] * COUNT
 
 
-def test_large_results_that_come_together_are_all_stored(creation: Creation, database: Database) -> None:
+def test_large_results_that_come_together_are_all_stored(creation: TaskService, database: Database) -> None:
     value = '"' * (MAX_PAYLOAD_BYTES - 1)
     made = [creation.create(NewTask("example_task")).task_id for _ in range(COUNT)]
     attempts = AttemptService(database, "w")
@@ -42,7 +42,9 @@ def test_large_results_that_come_together_are_all_stored(creation: Creation, dat
     ends.start()
     for reply in ends.ask([Claim(task_id, 1) for task_id in made]):
         assert reply.result() is not None
-    said = Report([Line("'" * MAX_CHARACTERS, creation.prepare(NewTask("example_task")).created_at)])
+    said = Report(
+        [Line("'" * MAX_CHARACTERS, creation._creation.prepare(NewTask("example_task")).created_at)]
+    )
     replies = ends.ask([End(task_id, 1, Succeeded({"k": value}), said) for task_id in made])
     assert [reply.result() for reply in replies] == [Status.SUCCESS] * COUNT
     ends.close()

@@ -9,10 +9,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlmodel import SQLModel
 
-from atm.addresses import parse_sql_dsn
 from atm.errors import SchemaBehindError
 from atm.store import schema
 from atm.store.database import Database
+from atm.store.dsn import parse_sql_dsn
 
 
 def test_the_models_and_the_migrations_agree(database: Database) -> None:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atm.addresses import parse_redis_addr, parse_sentinel_url, parse_sql_dsn
+from atm.broker.address import parse_redis_addr, parse_sentinel_url
 from atm.errors import SettingsError
+from atm.store.dsn import parse_sql_dsn
 
 
 def test_the_default_dsn_of_existing_deployments_is_read() -> None:

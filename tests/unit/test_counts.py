@@ -6,7 +6,7 @@ import threading
 
 from fix_system import eventually
 
-from atm.service.counts import Counts
+from atm.service._counts import Counts
 
 
 class _Clock:

@@ -1,22 +1,20 @@
-"""Addresses of the two servers that ATM needs, in the forms that people write them.
+"""Where SQL is, in the forms that people write it.
 
-SQL: the Go driver's form ``user:password@tcp(host:3306)/db?parseTime=true``, or
-any SQLAlchemy URL (``sqlite:///path``, ``mysql+pymysql://…``).
-Redis: ``host:port``, ``host``, ``[::1]:6379``, or a ``redis://``, ``rediss://``
-or ``unix://`` URL, or ``redis+sentinel://host:26379,host:26379/service``.
+The Go driver's form ``user:password@tcp(host:3306)/db?parseTime=true``, or any
+SQLAlchemy URL (``sqlite:///path``, ``mysql+pymysql://…``).
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote
 
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL as URL
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from atm.errors import SettingsError
-from atm.host_port import join_host_port, split_host_port
+from atm.host_port import split_host_port
 
 # The password is greedy: it may hold ':' and '@', up to the last '@' that
 # stands before the network's name.
@@ -38,7 +36,6 @@ _TIMEOUTS = {"timeout": "connect_timeout", "readTimeout": "read_timeout", "write
 _GO_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
-SENTINEL_SCHEME = "redis+sentinel://"
 _FORMS = "user:password@tcp(host:3306)/database, or a SQLAlchemy URL such as sqlite:///path/to/atm.db"
 
 
@@ -116,43 +113,3 @@ def _go_seconds(name: str, value: str) -> float:
     if not parts or "".join(n + u for n, u in parts) != value:
         raise SettingsError(f"--mysql / MYSQL_DSN: {name}={value!r} is no duration such as 5s or 1m30s")
     return sum(float(n) * _SECONDS[u] for n, u in parts)
-
-
-@dataclass(frozen=True)
-class SentinelAddress:
-    """Where the Sentinels are, and what they watch."""
-
-    sentinels: list[tuple[str, int]]
-    service: str
-    db: int = 0
-    username: str | None = None
-    password: str | None = None
-
-
-def parse_sentinel_url(url: str) -> SentinelAddress:
-    """`redis+sentinel://[user:password@]host[:port],…/service[/db]`, read. Raises SettingsError."""
-    form = f"{SENTINEL_SCHEME}host:26379,host:26379/service"
-    rest = url.removeprefix(SENTINEL_SCHEME)
-    login, _, rest = rest.rpartition("@")
-    hosts, _, path = rest.partition("/")
-    service, _, db = path.partition("/")
-    if not hosts or not service or not (db or "0").isdigit():
-        raise SettingsError(f"--redis / REDIS_ADDR: Sentinels are named like {form}")
-    sentinels = [split_host_port(host, 26379, "--redis / REDIS_ADDR") for host in hosts.split(",")]
-    user, _, password = login.partition(":")
-    return SentinelAddress(
-        sentinels, unquote(service), int(db or 0), unquote(user) or None, unquote(password) or None
-    )
-
-
-def parse_redis_addr(addr: str) -> str:
-    """The URL for redis-py of an address in either form. Raises SettingsError."""
-    text = addr.strip()
-    if text.startswith(("redis://", "rediss://", "unix://")):
-        return text
-    if text.startswith(SENTINEL_SCHEME):
-        parse_sentinel_url(text)
-        return text
-    if not text or "://" in text or "/" in text:
-        raise SettingsError("--redis / REDIS_ADDR takes host:port, or a redis://, rediss:// or unix:// URL")
-    return f"redis://{join_host_port(*split_host_port(text, 6379, '--redis / REDIS_ADDR'))}/0"

@@ -1,23 +1,24 @@
-"""What clients can ask for: read, cancel and list tasks, and see workers and servers."""
+"""The task service: what clients can ask for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy.engine import Connection
-
+from atm.batching.group_commit import GroupCommit, at_once
+from atm.batching.reply import Promise, Reply
 from atm.errors import TaskNotFoundError
 from atm.models import Leader, Server, Task, TaskLog, Worker, now
 from atm.service import validation
-from atm.service.counts import Counts
+from atm.service._counts import Counts
+from atm.service._creation import Creation
 from atm.service.dispatch import Dispatcher
-from atm.service.validation import Listing
+from atm.service.validation import Listing, NewTask
 from atm.states import FINAL, LogType, Reason, Status, WorkerStatus
 from atm.store import logs, servers, tasks, workers
-from atm.store.database import Database
+from atm.store.database import Connection, Database
 from atm.store.logs import NewRow
 from atm.store.tasks import Filter, Move
 
@@ -25,7 +26,7 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class CancelAnswer:
+class Cancellation:
     """What became of a request to cancel; `success` is False when the task had ended."""
 
     success: bool
@@ -53,20 +54,83 @@ class Statistics:
 
 
 class TaskService:
-    """The use cases of clients but the creation of tasks (see atm.service.creation).
+    """The use cases of clients: the only thing that a front door needs.
 
-    Every method may block on SQL; call it from a thread. Methods raise the
-    ServiceErrors of atm.errors. `worker_lease` is how many seconds without a
-    heartbeat make a worker LOST.
+    Methods raise the ServiceErrors of atm.errors, and may block on SQL: call
+    them from a thread, but for `create_at_once` and `get`, which never block.
+    `relay_grace` is how many seconds a fresh task's message may take before
+    the relay looks after it, `worker_lease` how many seconds without a
+    heartbeat make a worker LOST. For `deliver` see GroupCommit.
     """
 
-    def __init__(self, database: Database, dispatcher: Dispatcher, *, worker_lease: float = 8.0) -> None:
+    def __init__(
+        self,
+        database: Database,
+        dispatcher: Dispatcher,
+        *,
+        accept_unknown_types: bool = False,
+        relay_grace: float = 3.0,
+        worker_lease: float = 8.0,
+        deliver: Callable[[Callable[[], None]], Any] = at_once,
+    ) -> None:
         self._database = database
         self._dispatcher = dispatcher
+        self._creation = Creation(
+            database,
+            dispatcher,
+            accept_unknown_types=accept_unknown_types,
+            relay_grace=relay_grace,
+            deliver=deliver,
+        )
+        # Those who ask for tasks at the same time share one query.
+        self._reads: GroupCommit[str, Task] = GroupCommit(
+            database.read, _read, name="atm-read", deliver=deliver
+        )
         self._counts = Counts()
         self._worker_lease = timedelta(seconds=worker_lease)
 
+    def start(self) -> None:
+        """Starts the threads that create and read."""
+        self._creation.start()
+        self._reads.start()
+
+    def close(self) -> None:
+        """Commits what was submitted, and ends the threads."""
+        self._reads.close()
+        self._creation.close()
+
+    # -- creation -------------------------------------------------------------
+
+    def create_at_once(self, new: NewTask, promise: Promise[Task]) -> bool:
+        """Like `submit`; False, and nothing, when that would have to ask SQL for the type first."""
+        return self._creation.create_at_once(new, promise)
+
+    def submit(self, new: NewTask, promise: Promise[Task]) -> None:
+        """Accepts a task; the promise gets it when it and its first log row are committed.
+
+        For a request id that was used before, it is the task that was made then.
+        """
+        self._creation.create(new, promise)
+
+    def create(self, new: NewTask) -> Task:
+        """The same for a thread that waits: the committed task."""
+        reply: Reply[Task] = Reply()
+        self._creation.create(new, reply)
+        return reply.result()
+
+    def create_all(self, batch: Sequence[NewTask]) -> list[Task]:
+        """Accepts all of these in one transaction, or none.
+
+        For those whose request ids were used before, the tasks that they made.
+        """
+        return self._creation.create_all(batch)
+
     # -- tasks --------------------------------------------------------------
+
+    def get(self, task_id: str, promise: Promise[Task]) -> None:
+        """The promise gets the task as it is now, or a TaskNotFoundError. Raises ExhaustedError."""
+        validation.check_task_id(task_id)
+        self._reads.submit(task_id, promise)
 
     def logs(self, task_id: str) -> Sequence[TaskLog]:
         """The whole history of a task, oldest first."""
@@ -102,7 +166,7 @@ class TaskService:
         counted: R = self._counts.get(key, lambda: self._database.read(count))
         return counted
 
-    def cancel(self, task_id: str, requested_by: str) -> CancelAnswer:
+    def cancel(self, task_id: str, requested_by: str) -> Cancellation:
         """Ends a task that waits, asks a running one to end, and leaves an ended one as it is."""
         validation.check_task_id(task_id)
         validation.check_actor(requested_by)
@@ -151,6 +215,11 @@ class TaskService:
         )
 
 
+def _read(connection: Connection, task_ids: Sequence[str]) -> list[Task | Exception]:
+    found = tasks.get_all(connection, task_ids)
+    return [found.get(task_id) or TaskNotFoundError(task_id) for task_id in task_ids]
+
+
 def _existing(connection: Connection, task_id: str) -> Task:
     task = tasks.get(connection, task_id)
     if task is None:
@@ -158,12 +227,12 @@ def _existing(connection: Connection, task_id: str) -> Task:
     return task
 
 
-def _cancel(connection: Connection, task_id: str, requested_by: str, at: datetime) -> CancelAnswer | None:
+def _cancel(connection: Connection, task_id: str, requested_by: str, at: datetime) -> Cancellation | None:
     """The answer, or None when the task moved on between reading and writing."""
     task = _existing(connection, task_id)
     status = Status(task.status)
     if status in FINAL:
-        return CancelAnswer(False, f"the task had already ended: it is {status}")
+        return Cancellation(False, f"the task had already ended: it is {status}")
     if status is Status.PENDING:
         change = Move(
             task_id,
@@ -181,12 +250,12 @@ def _cancel(connection: Connection, task_id: str, requested_by: str, at: datetim
                 "dispatch_at": None,
             },
         )
-        return CancelAnswer(True, "the task is CANCELLED") if tasks.move(connection, change, at) else None
+        return Cancellation(True, "the task is CANCELLED") if tasks.move(connection, change, at) else None
     if task.cancel_requested_at is not None:
-        return CancelAnswer(True, f"cancellation was already requested, by {task.cancel_requested_by}")
+        return Cancellation(True, f"cancellation was already requested, by {task.cancel_requested_by}")
     if not tasks.mark_cancel_requested(connection, task_id, task.attempt, requested_by, at):
         return None
     said = f"cancellation requested by {requested_by}"
     remark = NewRow(task_id, LogType.INFO, said, at, worker_id=task.worker_id, attempt=task.attempt)
     logs.add(connection, [remark])
-    return CancelAnswer(True, "cancellation requested: the task is being stopped")
+    return Cancellation(True, "cancellation requested: the task is being stopped")

@@ -1,4 +1,4 @@
-"""Creating tasks: checked, committed with others that come at the same time, then queued."""
+"""The part of the task service that creates: checked, committed with others, then queued."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from itertools import chain
 from typing import Any, TypeVar
 
 import uuid_utils
-from sqlalchemy.engine import Connection
-from sqlalchemy.exc import IntegrityError
 
 from atm.batching.group_commit import GroupCommit, at_once
 from atm.batching.reply import Promise
@@ -21,7 +19,7 @@ from atm.service.dispatch import Dispatcher
 from atm.service.validation import NewTask
 from atm.states import Status
 from atm.store import tasks
-from atm.store.database import Database
+from atm.store.database import Connection, Database, DuplicateError
 from atm.store.tasks import Dispatch
 from atm.store.types import TypeCache
 
@@ -70,28 +68,27 @@ class Creation:
         """Commits what was submitted, and ends the thread."""
         self._commits.close()
 
-    def prepare_at_once(self, new: NewTask) -> Task | None:
-        """Like `prepare`; None when that would have to ask SQL, and so must not be done in an event loop."""
+    def create_at_once(self, new: NewTask, promise: Promise[Task]) -> bool:
+        """Like `create`; False, and nothing, when it would have to ask SQL for the type first."""
         validation.check_new_task(new)
         config = self._types.cached(new.task_type)
-        return None if config is None else self._task_of(new, config, now())
+        if config is None:
+            return False
+        self._commits.submit(self._task_of(new, config, now()), promise)
+        return True
+
+    def create(self, new: NewTask, promise: Promise[Task]) -> None:
+        """Stores a task; the promise gets it when it and its first log row are committed.
+
+        For a request id that was used before, it is the task that was made
+        then. May block on SQL. Raises ExhaustedError.
+        """
+        self._commits.submit(self.prepare(new), promise)
 
     def prepare(self, new: NewTask) -> Task:
         """The task that a request asks for, checked and not stored yet."""
         validation.check_new_task(new)
         return self._task_of(new, self._config_of(new.task_type), now())
-
-    def submit(self, task: Task, answer: Promise[Task]) -> None:
-        """Stores it. When there is an answer, the task and its first log row are committed.
-
-        The answer to a request id that was used before is the task that it made.
-        Raises ExhaustedError.
-        """
-        self._commits.submit(task, answer)
-
-    def create(self, new: NewTask) -> Task:
-        """`prepare` and `submit`, for a thread that waits."""
-        return self._commits.call(self.prepare(new))
 
     def create_all(self, batch: Sequence[NewTask]) -> list[Task]:
         """Accepts all of these in one transaction, or none.
@@ -113,7 +110,7 @@ class Creation:
 
         try:
             answer, fresh = self._database.write(work)
-        except IntegrityError:
+        except DuplicateError:
             # Another call with one of the request ids was just faster: now it can be seen.
             answer, fresh = self._database.write(work)
         self._queue(fresh)
@@ -134,7 +131,7 @@ class Creation:
 
     def _of_same_request(self, task: Task, error: Exception) -> Task:
         """What to answer for a task that could not be inserted: the one that its request made before."""
-        if not isinstance(error, IntegrityError) or task.request_id is None:
+        if not isinstance(error, DuplicateError) or task.request_id is None:
             raise error
         request_id = task.request_id
         first = self._database.read(lambda connection: tasks.of_requests(connection, [request_id]))
