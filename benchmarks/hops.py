@@ -10,15 +10,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import runpy
 import sys
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
+
+from google.protobuf.message import Message
 
 ROOT = Path(__file__).resolve().parent.parent
 _ATM = f"{ROOT}{os.sep}atm{os.sep}"
@@ -30,38 +34,72 @@ _THREADS = (
     *("atm-start", "atm-end", "atm-acknowledge"),
 )
 
-Entry = tuple[float, str, str, str, bool]
+Entry = tuple[float, str, str, str, list[str]]
+#: What stands in the payload of the task that is followed: its id is not known before it has one.
+MARK = "followed-task"
+_ID = re.compile(rf"{MARK}|[0-9a-f]{{8}}-[0-9a-f]{{4}}-7[0-9a-f]{{3}}-[0-9a-f]{{4}}-[0-9a-f]{{12}}")
+_DEPTH = 4
+_WIDTH = 64
+
+
+def carried(value: Any, depth: int = 0) -> set[str]:
+    """The ids and the mark that a value holds: in its text, its items, or its attributes."""
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    if isinstance(value, str):
+        return set(_ID.findall(value))
+    if isinstance(value, Message):
+        return set(_ID.findall(str(value)))
+    if depth == _DEPTH or value is None or isinstance(value, type | int | float):
+        return set()
+    if isinstance(value, Mapping):
+        inner: list[Any] = [*value, *value.values()]
+    elif isinstance(value, Sequence | set | deque):
+        inner = list(value)
+    else:
+        inner = [*getattr(value, "__dict__", {}).values()]
+        inner += [getattr(value, name, None) for name in getattr(type(value), "__slots__", ())]
+        # What holds many tasks is a place that they pass through, not one of them.
+        inner = [item for item in inner if not isinstance(item, dict | set | deque) or depth == 0]
+    return set().union(*(carried(item, depth + 1) for item in inner[:_WIDTH]))
 
 
 class Recorder:
-    """Writes each function of ATM to a file of its process when it is entered."""
+    """Writes each function of ATM that is entered with a task to a file of its process."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files: dict[int, IO[str]] = {}
-        self._names: dict[int, tuple[str, str]] = {}
 
     def install(self) -> None:
         """Profiles this thread and those that start later, also in processes that are forked."""
         threading.setprofile(self._note)
         sys.setprofile(self._note)
 
+    def _carried_by(self, name: str, value: Any) -> set[str]:
+        try:
+            # Of objects with methods only those that are one task's: `self` is mostly a place.
+            if name == "self" and not {"task_id", "id", "_task"} & {
+                *getattr(value, "__dict__", {}),
+                *dir(type(value)),
+            }:
+                return set()
+            return carried(value)
+        except Exception:
+            # It is not made yet, or does not like to be looked at.
+            return set()
+
     def _note(self, frame: FrameType, event: str, _argument: Any) -> None:
         code = frame.f_code
         if event != "call" or not code.co_filename.startswith(_ATM) or code.co_name in _PARTS:
             return
-        caller = frame.f_back.f_code if frame.f_back is not None else None
-        while caller is not None and caller.co_name in _PARTS and frame.f_back is not None:
-            frame = frame.f_back
-            caller = frame.f_back.f_code if frame.f_back is not None else None
-        crosses = caller is None or caller.co_filename != code.co_filename
-        entry = (
-            time.time(),
-            threading.current_thread().name,
-            code.co_filename.removeprefix(_ATM),
-            code.co_qualname,
-            crosses,
-        )
+        found: set[str] = set()
+        for name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]:
+            found |= self._carried_by(name, frame.f_locals.get(name))
+        for name in code.co_freevars:
+            found |= self._carried_by(name, frame.f_locals.get(name))
+        where = code.co_filename.removeprefix(_ATM)
+        entry = (time.time(), threading.current_thread().name, where, code.co_qualname, sorted(found))
         file = self._files.get(os.getpid())
         if file is None:
             file = self._files[os.getpid()] = (self._folder / f"{os.getpid()}.jsonl").open("a", buffering=1)
@@ -105,21 +143,21 @@ def _measure() -> list[Entry]:
                 ["-m", "dramatiq", "atm.actors", "-p", "1", "-t", "1"], environment, "worker"
             )
             with Client(f"127.0.0.1:{port}") as client:
-                # The first one meets caches that are empty.
-                client.wait_for_task(client.create_task("bench").task_id, 30)
-                time.sleep(0.3)
-                began = time.time()
-                task = client.create_task("bench")
+                # The first ones meet caches that are empty.
+                for _ in range(2):
+                    client.wait_for_task(client.create_task("bench").task_id, 30)
+                task = client.create_task("bench", {"n": MARK})
                 eventually(lambda: atm.count(task_id=task.task_id, status="SUCCESS") == 1)
-                time.sleep(0.1)
-                ended = time.time()
+                # Until its message is acknowledged, too.
+                time.sleep(0.2)
             for process in (server, worker):
                 process.terminate()
         finally:
             atm.stop()
             installation.stop()
         found = [tuple(entry) for file in records.glob("*.jsonl") for entry in map(json.loads, file.open())]
-    return sorted(entry for entry in found if began <= entry[0] <= ended and entry[1].startswith(_THREADS))
+    ids = {task.task_id, MARK}
+    return sorted(entry for entry in found if ids & set(entry[4]) and entry[1].startswith(_THREADS))
 
 
 def main() -> None:
@@ -128,8 +166,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="file and function of each, for a table")
     options = parser.parse_args()
     way: dict[tuple[str, str], str] = {}
-    for _, thread, where, function, crosses in _measure():
-        way.setdefault((where, function), thread + (" *" if crosses else ""))
+    for _, thread, where, function, _ in _measure():
+        way.setdefault((where, function), thread)
     if options.json:
         print(
             json.dumps(

@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar
 
 from atm.batching.batch_queue import BatchQueue
 from atm.batching.reply import Promise, Reply
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Taken = TypeVar("Taken", contravariant=True)
+Made = TypeVar("Made", covariant=True)
 
 #: Items of one transaction. More would make those wait that come first, for
 #: little: at 200 rows a commit the database is near its best.
@@ -41,10 +44,14 @@ BUSY_SECONDS = 1.0
 _AGAIN_SECONDS = 0.5
 
 Entry = tuple[Item, Promise[Result]]
-#: Gets a transaction and items; gives a result for each, or an exception that is raised for its caller.
-Work = Callable[[Any, Sequence[Item]], Sequence[Result | Exception]]
 #: `Database.write`, or `Database.read` for callers that only want to know.
 Transact = Callable[[Callable[[Any], Any]], Any]
+
+
+class Work(Protocol[Taken, Made]):
+    """What is done in a transaction: a result for each item, or an exception for its caller."""
+
+    def __call__(self, transaction: Any, /, *, items: Sequence[Taken]) -> Sequence[Made | Exception]: ...
 
 
 def at_once(answer: Callable[[], None]) -> None:
@@ -158,33 +165,32 @@ class GroupCommit(Generic[Item, Result]):
             took = time.monotonic() - began
 
     def _settle(self, entries: list[Entry[Item, Result]]) -> None:
-        """Commits these, and answers their callers."""
-        for portion in self._portions(entries):
-            try:
-                results = self._commit([item for item, _ in portion])
-            except Exception as defect:
-                logger.exception("%s: a commit failed in a way that was not foreseen", self._thread.name)
-                results = [defect] * len(portion)
-            self._deliver(lambda portion=portion, results=results: _answer(portion, results))  # type: ignore[misc]
+        """Commits these, and answers their callers.
 
-    def _portions(self, entries: list[Entry[Item, Result]]) -> Iterator[list[Entry[Item, Result]]]:
-        """The entries, in as few transactions as have no more than MOST_CHARACTERS, or one item."""
-        portion: list[Entry[Item, Result]] = []
-        held = 0
-        for entry in entries:
-            size = self._size(entry[0]) if self._size is not None else 0
-            if portion and held + size > MOST_CHARACTERS:
-                yield portion
-                portion, held = [], 0
-            portion.append(entry)
+        In as few transactions as have no more than MOST_CHARACTERS, or one item.
+        """
+        held = first = 0
+        for place, (item, _) in enumerate(entries):
+            size = self._size(item) if self._size is not None else 0
+            if held + size > MOST_CHARACTERS and place > first:
+                self._settle_together(entries[first:place])
+                held, first = 0, place
             held += size
-        if portion:
-            yield portion
+        if entries:
+            self._settle_together(entries[first:])
+
+    def _settle_together(self, entries: list[Entry[Item, Result]]) -> None:
+        try:
+            results = self._commit([item for item, _ in entries])
+        except Exception as defect:
+            logger.exception("%s: a commit failed in a way that was not foreseen", self._thread.name)
+            results = [defect] * len(entries)
+        self._deliver(partial(_answer, entries, results))
 
     def _commit(self, items: Sequence[Item]) -> list[Result | Exception]:
         while True:
             try:
-                results = list(self._transact(lambda transaction: self._work(transaction, items)))
+                results = list(self._transact(partial(self._work, items=items)))
             except UnavailableError as error:
                 if not self._insist:
                     return [error] * len(items)

@@ -77,10 +77,7 @@ class TaskBroker(RedisBroker):
         self._leaving = threading.Event()
         self._breaker = CircuitBreaker("messages that are done with are acknowledged later")
         self._acknowledgements: Batcher[Acknowledgement] = Batcher(
-            # Redis forgets what is not acknowledged before `close` by itself: SQL has what it did,
-            # and refuses the message when it is delivered again.
-            lambda done: self._breaker.insist(lambda: self.acknowledge(done), self._leaving),
-            name="atm-acknowledge",
+            self._acknowledge_insistently, name="atm-acknowledge"
         )
 
     # -- in ---------------------------------------------------------------
@@ -152,6 +149,11 @@ class TaskBroker(RedisBroker):
             if ended:
                 notify_ended(pipeline, self.namespace, ended)
             pipeline.execute()
+
+    def _acknowledge_insistently(self, done: Sequence[Acknowledgement]) -> None:
+        # What is not acknowledged before `close` is delivered again later, and
+        # refused: SQL has what it did.
+        self._breaker.insist(self._leaving, self.acknowledge, done)
 
     def acknowledge_later(self, fetched: FetchedMessage, *, ended: bool = False) -> None:
         """Has Redis told soon that the message is done with; `ended`: so is its task."""

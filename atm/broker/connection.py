@@ -92,12 +92,12 @@ class CircuitBreaker:
         self._open_until = float("-inf")
         self._is_away = False
 
-    def call(self, work: Callable[[], R]) -> R:
-        """What `work` returns. Raises BrokerUnavailableError: at once while Redis is left alone."""
+    def call(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """What `work` returns for these. Raises BrokerUnavailableError: at once while Redis is left alone."""
         if time.monotonic() < self._open_until:
             raise BrokerUnavailableError("Redis did not answer a moment ago", retry_after=self._pause)
         try:
-            result = work()
+            result = work(*args, **kwargs)
         except BrokerUnavailableError as error:
             self._open_until = time.monotonic() + self._pause
             if not self._is_away:
@@ -109,11 +109,13 @@ class CircuitBreaker:
             self._is_away = False
         return result
 
-    def insist(self, work: Callable[[], R], leaving: threading.Event) -> R | None:
+    def insist(
+        self, leaving: threading.Event, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+    ) -> R | None:
         """What `work` returns, tried until Redis takes it; None when `leaving` is set before."""
         while True:
             try:
-                return self.call(work)
+                return self.call(work, *args, **kwargs)
             except BrokerUnavailableError:
                 if leaving.wait(self._pause):
                     return None

@@ -52,7 +52,7 @@ class Creation:
         self._relay_grace = timedelta(seconds=relay_grace)
         self._commits: GroupCommit[Task, Task] = GroupCommit(
             database.write,
-            _insert,
+            tasks.insert_tasks,
             name="atm-create",
             alone=self._of_same_request,
             committed=self._queue,
@@ -192,11 +192,6 @@ def _same(task: Task, first: Task | None) -> Task:
             metadata={"task_id": first.task_id, "request_id": str(task.request_id)},
         )
     return first
-
-
-def _insert(connection: Connection, new: Sequence[Task]) -> Sequence[Task]:
-    tasks.insert_tasks(connection, new)
-    return new
 
 
 def _chosen(asked: T | None, default: T) -> T:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 from atm.models import PROGRESS_MESSAGE_LENGTH, Task, now
@@ -138,7 +139,7 @@ class AttemptService:
 
     def claim(self, task_id: str, attempt: int) -> ClaimedTask | None:
         """The task, now held by this worker; None when the hint is out of date."""
-        task = self._database.write(lambda connection: self.apply(connection, [Claim(task_id, attempt)]))[0]
+        task = self._database.write(partial(self.apply, items=[Claim(task_id, attempt)]))[0]
         assert not isinstance(task, Status), "a claim is answered with a task"
         return task
 
@@ -153,7 +154,7 @@ class AttemptService:
 
     def finish_all(self, ends: Sequence[End]) -> list[Status | None]:
         """Ends attempts in one transaction; see `finish`."""
-        answers = self._database.write(lambda connection: self.apply(connection, ends))
+        answers = self._database.write(partial(self.apply, items=ends))
         return [answer if isinstance(answer, Status) else None for answer in answers]
 
     def end_abandoned(self, unbegun: AbstractSet[tuple[str, int]]) -> int:
@@ -186,18 +187,19 @@ class AttemptService:
             if not tasks.holds(connection, task_id, attempt):
                 return False
             logs.add(connection, self._lines(task_id, attempt, report))
-            self._touch_progress(connection, task_id, attempt, report)
+            if report.progress is not None:
+                self._touch_progress(connection, task_id, attempt, report.progress)
             return True
 
         return self._database.write(work)
 
-    def apply(self, connection: Connection, changes: Sequence[Claim | End]) -> list[ChangeResult]:
+    def apply(self, connection: Connection, items: Sequence[Claim | End]) -> list[ChangeResult]:
         """Makes these changes in this transaction; a result for each, see `Claim` and `End`.
 
         Raises LostRaceError when the transaction must be undone and tried again.
         """
-        results: list[ChangeResult] = [None] * len(changes)
-        left = list(enumerate(changes))
+        results: list[ChangeResult] = [None] * len(items)
+        left = list(enumerate(items))
         while left:
             # Two of one task (a doubled message, say) are made one after the other.
             turn: dict[str, tuple[int, Claim | End]] = {}
@@ -252,7 +254,8 @@ class AttemptService:
                 continue
             if runs.status == Status.PROCESSING and runs.attempt == end.attempt:
                 moves.append(self._end(runs, end, at))
-                self._touch_progress(connection, runs.task_id, runs.attempt, end.report)
+                if end.report.progress is not None:
+                    self._touch_progress(connection, end.task_id, end.attempt, end.report.progress)
                 results[place] = moves[-1].to_status
             elif _is_known(runs, end, self.worker_id):
                 results[place] = Status.SUCCESS
@@ -264,8 +267,9 @@ class AttemptService:
 
     def _end(self, task: Task, end: End, at: datetime) -> Move:
         move = decide(task, end.outcome, at, self.worker_id)
-        lines = self._lines(task.task_id, task.attempt, end.report)
-        return move._replace(before=lines) if lines else move
+        if not end.report.lines:
+            return move
+        return move._replace(before=self._lines(task.task_id, task.attempt, end.report))
 
     def _start(self, row: Mapping[str, Any], at: datetime) -> Move:
         attempt, timeout_ms = row["attempt"] + 1, row["timeout_ms"]
@@ -297,10 +301,9 @@ class AttemptService:
     def _lines(self, task_id: str, attempt: int, report: Report) -> list[NewRow]:
         return [self._remark(task_id, attempt, line.message, line.at) for line in report.lines]
 
-    def _touch_progress(self, connection: Connection, task_id: str, attempt: int, report: Report) -> None:
-        if report.progress is not None:
-            words = report.progress.message[:PROGRESS_MESSAGE_LENGTH]
-            tasks.touch_progress(connection, task_id, attempt, report.progress.fraction, words)
+    def _touch_progress(self, connection: Connection, task_id: str, attempt: int, progress: Progress) -> None:
+        words = progress.message[:PROGRESS_MESSAGE_LENGTH]
+        tasks.touch_progress(connection, task_id, attempt, progress.fraction, words)
 
     def _remark(self, task_id: str, attempt: int, message: str, at: datetime) -> NewRow:
         return NewRow(task_id, LogType.INFO, message, at, worker_id=self.worker_id, attempt=attempt)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import ParamSpec
 
 from atm.batching.batcher import Batcher
 from atm.broker.broker import TaskBroker
@@ -10,6 +11,8 @@ from atm.broker.cancel_flags import CancelFlags
 from atm.broker.connection import CircuitBreaker
 from atm.errors import BrokerUnavailableError
 from atm.store.tasks import Dispatch
+
+P = ParamSpec("P")
 
 #: After a failure Redis is left alone for this long. SQL has everything; the relay makes up for it.
 _PAUSE_SECONDS = 1.0
@@ -23,6 +26,8 @@ class Dispatcher:
         self._flags = CancelFlags(broker.client, broker.namespace)
         self._breaker = CircuitBreaker("tasks wait in SQL until it is back", _PAUSE_SECONDS)
         self._posts: Batcher[Dispatch] = Batcher(self.send, name="atm-send")
+        #: Has the next attempt of each task queued soon, together with what others post.
+        self.post = self._posts.add
 
     def start(self) -> None:
         """Starts the thread that sends what is posted."""
@@ -32,25 +37,21 @@ class Dispatcher:
         """Sends what was posted, and ends the thread."""
         self._posts.close()
 
-    def post(self, tasks: Sequence[Dispatch]) -> None:
-        """Has the next attempt of each task queued soon, together with what others post."""
-        self._posts.add(tasks)
-
     def send(self, tasks: Sequence[Dispatch]) -> bool:
         """Queues the next attempt of each task; False when Redis did not take them."""
-        return self._told(lambda: self._broker.send(tasks))
+        return self._told(self._broker.send, tasks)
 
     def flag_cancelled(self, task_id: str, requested_by: str) -> bool:
         """Raises the cancel flag of a task; False when Redis did not take it."""
-        return self._told(lambda: self._flags.set(task_id, requested_by))
+        return self._told(self._flags.set, task_id, requested_by)
 
     def recover(self) -> bool:
         """Puts back the messages of silent consumers; False when Redis did not answer."""
         return self._told(self._broker.recover)
 
-    def _told(self, call: Callable[[], object]) -> bool:
+    def _told(self, call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> bool:
         try:
-            self._breaker.call(call)
+            self._breaker.call(call, *args, **kwargs)
         except BrokerUnavailableError:
             return False
         return True

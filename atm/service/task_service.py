@@ -215,9 +215,9 @@ class TaskService:
         )
 
 
-def _read(connection: Connection, task_ids: Sequence[str]) -> list[Task | Exception]:
-    found = tasks.get_all(connection, task_ids)
-    return [found.get(task_id) or TaskNotFoundError(task_id) for task_id in task_ids]
+def _read(connection: Connection, items: Sequence[str]) -> list[Task | Exception]:
+    found = tasks.get_all(connection, items)
+    return [found.get(task_id) or TaskNotFoundError(task_id) for task_id in items]
 
 
 def _existing(connection: Connection, task_id: str) -> Task:

@@ -29,15 +29,16 @@ _COLUMNS = tuple(column.name for column in TASK.c)
 _BIRTH = itemgetter(_COLUMNS.index("task_id"), _COLUMNS.index("created_at"))
 
 
-def insert_tasks(connection: Connection, new: Sequence[Task]) -> None:
+def insert_tasks(connection: Connection, items: Sequence[Task]) -> Sequence[Task]:
     """Adds PENDING tasks, and the first row of the history of each: the last thing in its transaction."""
-    rows = [list(map(task.__dict__.__getitem__, _COLUMNS)) for task in new]
+    rows = [list(map(task.__dict__.__getitem__, _COLUMNS)) for task in items]
     born = [
         NewRow(task_id, LogType.STATE_CHANGE, "task created", created_at, "", Status.PENDING)
         for task_id, created_at in map(_BIRTH, rows)
     ]
     statements = [bulk.insertion(connection, TASK, _COLUMNS, rows), *logs.addition(connection, born)]
     bulk.run(connection, statements, last=True)
+    return items
 
 
 def get(connection: Connection, task_id: str) -> Task | None:

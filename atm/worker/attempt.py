@@ -99,6 +99,8 @@ class Attempt:
     def __init__(self, attempt_id: AttemptId, fetched: FetchedMessage | None = None) -> None:
         self.id = attempt_id
         self.fetched = fetched
+        #: The cancel flag of its task was up when its message was fetched.
+        self.cancelled_before = fetched is not None and fetched.cancelled
         self.state = State.FETCHED
         #: When it was fetched and when a thread began with it (`time.monotonic`); 0: not yet.
         self.fetched_at = 0.0
@@ -123,16 +125,6 @@ class Attempt:
         self.given_up = False
         #: Its end is reported from elsewhere, after its thread is free.
         self.ends_elsewhere = False
-
-    @classmethod
-    def of_message(cls, fetched: FetchedMessage) -> Attempt:
-        """The attempt that a message asks for."""
-        return cls(AttemptId(*fetched.message.args), fetched)
-
-    @property
-    def cancelled_before(self) -> bool:
-        """Whether the cancel flag of its task was up when its message was fetched."""
-        return self.fetched is not None and self.fetched.cancelled
 
     def prepare(self, task: ClaimedTask, log: LogBuffer | None = None) -> None:
         """Makes the context that its handler gets; the attempt's time runs from now on."""
@@ -179,8 +171,8 @@ class Attempts:
         self._all: dict[AttemptId, Attempt] = {}
         self._ready: deque[Attempt] = deque()
         self._out: set[Attempt] = set()
-        # Those whose handler is being called, by task.
-        self._running: dict[str, Attempt] = {}
+        # Those whose handler is being called.
+        self._running: dict[AttemptId, Attempt] = {}
 
     # -- states ---------------------------------------------------------------
 
@@ -211,6 +203,8 @@ class Attempts:
                 return False
             if state is State.CLAIMED:
                 self._ledger.remove(*attempt.id)
+            if to is State.ENDING:
+                self._running.pop(attempt.id, None)
             attempt.state = to
             if to in LEFT:
                 self._all.pop(attempt.id, None)
@@ -293,24 +287,19 @@ class Attempts:
     # -- handlers -------------------------------------------------------------
 
     def begin_handler(self, attempt: Attempt) -> None:
-        """The attempt's handler is called: from now on it can be interrupted."""
+        """The attempt's handler is called: from now on, until it ends, it can be interrupted."""
         with self._changed:
-            self._running[attempt.id.task_id] = attempt
-
-    def end_handler(self, attempt: Attempt) -> None:
-        """Its handler is over, however it ended."""
-        with self._changed:
-            if self._running.get(attempt.id.task_id) is attempt:
-                del self._running[attempt.id.task_id]
+            self._running[attempt.id] = attempt
 
     def running(self) -> list[Attempt]:
         """Those whose handler is being called, even where SQL was told of their end already."""
         with self._changed:
             return list(self._running.values())
 
-    def running_of(self, task_id: str) -> Attempt | None:
-        """The one of this task whose handler is being called, if there is one."""
-        return self._running.get(task_id)
+    def runs(self, task_id: str) -> bool:
+        """Whether a handler is being called for this task."""
+        with self._changed:
+            return any(attempt_id.task_id == task_id for attempt_id in self._running)
 
     @property
     def load(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 from atm.batching.group_commit import GroupCommit
 from atm.batching.reply import Reply
@@ -47,8 +48,7 @@ class Completer:
             # In one step: SQL will say for a while that it runs here.
             if not self._attempts.step(attempt, State.ENDING):
                 return False
-            self._attempts.end_handler(attempt)
-            reply.add_done_callback(lambda reply: self._committed(attempt, outcome, reply))
+            reply.add_done_callback(partial(self._committed, attempt, outcome))
             try:
                 self._ends.submit(End(*attempt.id, outcome, attempt.log.take()), reply)
             except AtmError as error:

@@ -37,7 +37,7 @@ class CancelListener:
     def run_once(self) -> bool:
         """Listens, and reads the flags when one was raised, and now and then. Raises UnavailableError."""
         task_id = self._subscription.next(FLAGS_SECONDS)
-        concerns = task_id is not None and self._attempts.running_of(task_id) is not None
+        concerns = task_id is not None and self._attempts.runs(task_id)
         if concerns or time.monotonic() - self._read_at >= FLAGS_SECONDS:
             self._read_flags()
         return False

@@ -16,7 +16,7 @@ import time
 
 from atm.broker.broker import TaskBroker
 from atm.errors import BrokerUnavailableError
-from atm.worker.attempt import Attempt, Attempts
+from atm.worker.attempt import Attempt, AttemptId, Attempts
 from atm.worker.claims import Claims
 from atm.worker.completer import Completer
 
@@ -171,7 +171,8 @@ class Prefetcher:
         try:
             self._streak, found = self._broker.fetch(self._queues, max(1, wanted), self._streak)
             if found:
-                self._claims.ask(self._attempts.add([Attempt.of_message(fetched) for fetched in found]))
+                fetched = [Attempt(AttemptId(*item.message.args), item) for item in found]
+                self._claims.ask(self._attempts.add(fetched))
             elif not ready:
                 patience = STALE_SECONDS if self._attempts.unbegun() else BLOCK_SECONDS
                 self._broker.wait(self._queues, patience)

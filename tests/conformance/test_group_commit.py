@@ -28,13 +28,13 @@ class _Rows:
         self.gate.set()
         self.entered = threading.Event()
 
-    def __call__(self, connection: Connection, names: Sequence[str]) -> list[str]:
-        self.batches.append(len(names))
+    def __call__(self, connection: Connection, items: Sequence[str]) -> list[str]:
+        self.batches.append(len(items))
         self.entered.set()
         assert self.gate.wait(10)
-        for name in names:
+        for name in items:
             connection.execute(insert(CONFIG), TaskConfig(task_type=name, updated_at=now()).model_dump())
-        return list(names)
+        return list(items)
 
 
 Make = Callable[..., GroupCommit[str, str]]
