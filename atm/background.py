@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -38,7 +39,7 @@ class Runner:
         self._gate = gate
         self._threads = [
             threading.Thread(
-                target=self._run, args=(role,), name=f"atm-{type(role).__name__.lower()}", daemon=True
+                target=self._run, args=(role,), name=f"atm-{_kebab(type(role).__name__)}", daemon=True
             )
             for role in roles
         ]
@@ -74,3 +75,7 @@ class Runner:
                 logger.exception("%s failed; it goes on", name)
                 more = False
                 self._stopping.wait(REST_SECONDS)
+
+
+def _kebab(name: str) -> str:
+    return re.sub("(?<!^)([A-Z])", r"-\1", name).lower()

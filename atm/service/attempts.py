@@ -125,11 +125,6 @@ def _is_known(task: Task, end: End, worker_id: str) -> bool:
     return held and task.status == Status.SUCCESS and isinstance(end.outcome, Succeeded)
 
 
-def _may_start(row: Mapping[str, Any], claim: Claim, at: datetime) -> bool:
-    waits = row["status"] == Status.PENDING and row["attempt"] + 1 == claim.attempt
-    return bool(waits and row["due_at"] <= at + _CLOCK_TOLERANCE)
-
-
 class AttemptService:
     """The attempts of one worker in SQL (or, for a server, those that it takes back)."""
 
@@ -244,7 +239,9 @@ class AttemptService:
         waiting = tasks.lock_to_start(connection, [claim.task_id for _, claim in claims])
         for place, claim in claims:
             row = waiting.get(claim.task_id)
-            if row is not None and _may_start(row, claim, at):
+            if row is None or row["status"] != Status.PENDING or row["attempt"] + 1 != claim.attempt:
+                continue
+            if row["due_at"] <= at + _CLOCK_TOLERANCE:
                 moves.append(self._start(row, at))
                 results[place] = ClaimedTask.of_row(row, at)
         running = tasks.lock_to_end(connection, [end.task_id for _, end in ends])

@@ -157,11 +157,12 @@ def select_all(
     if not ids:
         return []
     statement = Statement(connection, table)
+    (key,) = table.primary_key.columns.keys()
     # SQLite locks the whole database when the transaction begins.
     locking = " FOR UPDATE" if lock and not _binds(connection) else ""
     statement.text = (
         f"SELECT {_names(connection.dialect, columns)} FROM {table.name}{_by_key(connection)} "
-        f"WHERE {_among(statement, table, dict.fromkeys(ids))}{locking}"
+        f"WHERE {key} IN ({', '.join(statement.put(key, dict.fromkeys(ids)))}){locking}"
     )
     found = _execute(connection, statement).all()
     readers = [(name, _readers(table, connection.dialect)[name]) for name in columns]
@@ -201,15 +202,10 @@ def change(
                 for id_, value in zip(ids, wanted, strict=True)
             ]
             parts.append(f"{_names(connection.dialect, (name,))} = CASE {key} {' '.join(whens)} END")
-    among = _among(statement, table, ids)
+    among = f"{key} IN ({', '.join(statement.put(key, ids))})"
     held = "".join(f" AND {equal(name, value)}" for name, value in where.items())
     statement.text = f"UPDATE {table.name}{_by_key(connection)} SET {', '.join(parts)} WHERE {among}{held}"
     return statement
-
-
-def _among(statement: Statement, table: Table, ids: Iterable[str]) -> str:
-    (key,) = table.primary_key.columns.keys()
-    return f"{key} IN ({', '.join(statement.put(key, ids))})"
 
 
 def _by_key(connection: Connection) -> str:

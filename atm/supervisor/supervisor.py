@@ -120,10 +120,14 @@ class Supervisor:
         """The processes that run now."""
         return [child.process.pid for child in self._children if child.process is not None]
 
+    def run_once(self) -> None:
+        """One look: starts what does not run, and whose wait is over."""
+        for child in self._children:
+            child.look()
+
     def _run(self) -> None:
         while not self._stopping.wait(_LOOK_SECONDS):
-            for child in self._children:
-                child.look()
+            self.run_once()
         for child in self._children:
             child.signal(signal.SIGTERM)
         end = time.monotonic() + max(child.command.stop_seconds for child in self._children)

@@ -54,9 +54,9 @@ def test_large_results_that_come_together_are_all_stored(creation: TaskService, 
 
 
 def test_a_handler_cannot_say_more_than_can_be_stored() -> None:
-    journal = LogBuffer()
+    log = LogBuffer()
     for _ in range(1000):
-        journal.line("x" * 20_000)
-    lines = journal.take().lines
+        log.line("x" * 20_000)
+    lines = log.take().lines
     assert sum(len(line.message) for line in lines) < 1.1 * MAX_CHARACTERS
     assert lines[-1].message.startswith("more than")
