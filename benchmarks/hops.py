@@ -8,6 +8,7 @@ is idle; what threads of background roles do meanwhile is not on its way.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -38,6 +39,7 @@ Entry = tuple[float, str, str, str, list[str]]
 #: What stands in the payload of the task that is followed: its id is not known before it has one.
 MARK = "followed-task"
 _ID = re.compile(rf"{MARK}|[0-9a-f]{{8}}-[0-9a-f]{{4}}-7[0-9a-f]{{3}}-[0-9a-f]{{4}}-[0-9a-f]{{12}}")
+_THREAD_NUMBER = re.compile(r"[-_]?\d+( \(.*\))?$")
 _DEPTH = 4
 _WIDTH = 64
 
@@ -163,22 +165,20 @@ def _measure() -> list[Entry]:
 def main() -> None:
     """Prints each function on the way once, in the order in which they are first entered."""
     parser = argparse.ArgumentParser(prog="benchmarks.hops")
-    parser.add_argument("--json", action="store_true", help="file and function of each, for a table")
+    parser.add_argument("--markdown", action="store_true", help="the table of docs/architecture.md")
     options = parser.parse_args()
     way: dict[tuple[str, str], str] = {}
     for _, thread, where, function, _ in _measure():
-        way.setdefault((where, function), thread)
-    if options.json:
-        print(
-            json.dumps(
-                [{"file": where, "function": name, "thread": thread} for (where, name), thread in way.items()]
-            )
-        )
-        return
-    for (where, name), thread in way.items():
-        print(f"{thread:28} {where:32} {name}")
-    files = Counter(where for where, _ in way)
-    print(f"\n{len(way)} functions in {len(files)} files")
+        way.setdefault((where, function), _THREAD_NUMBER.sub("", thread))
+    if options.markdown:
+        print("| thread | file | functions |\n|---|---|---|")
+        for (thread, where), hops in itertools.groupby(way, lambda hop: (way[hop], hop[0])):
+            names = ", ".join(f"`{name.replace('.<locals>', '')}`" for _, name in hops)
+            print(f"| {thread} | `{where}` | {names} |")
+    else:
+        for (where, name), thread in way.items():
+            print(f"{thread:20} {where:32} {name}")
+    print(f"\n{len(way)} functions in {len({where for where, _ in way})} files")
 
 
 if __name__ == "__main__" and sys.argv[1:2] == ["--serve"]:
