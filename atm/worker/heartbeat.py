@@ -13,6 +13,8 @@ from atm.worker.attempt import Attempts
 
 logger = logging.getLogger(__name__)
 
+_DRAINING_SECONDS = 0.5
+
 
 class Heartbeat:
     """A role that says that the worker lives, and how many handlers it runs.
@@ -22,10 +24,16 @@ class Heartbeat:
     """
 
     def __init__(self, database: Database, attempts: Attempts, worker: Worker, interval: float) -> None:
-        self.interval = interval
+        self._interval = interval
         self._database = database
         self._attempts = attempts
         self._worker = worker
+
+    @property
+    def interval(self) -> float:
+        """In seconds; one that drains says so soon."""
+        draining = self._worker.status == WorkerStatus.DRAINING
+        return min(self._interval, _DRAINING_SECONDS) if draining else self._interval
 
     def start(self) -> None:
         """Adds the worker to the registry. Raises UnavailableError."""
@@ -46,12 +54,8 @@ class Heartbeat:
         return False
 
     def drain(self) -> None:
-        """The worker takes no more tasks, and says so."""
+        """The worker takes no more tasks; the registry says so from the next heartbeat."""
         self._worker.status = WorkerStatus.DRAINING
-        try:
-            self.run_once()
-        except UnavailableError as error:
-            logger.warning("the registry cannot be told that this worker drains: %s", error)
 
     def stop(self) -> None:
         """Takes the worker out of the registry."""
