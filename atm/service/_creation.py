@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import uuid_utils
 
-from atm.batching.group_commit import GroupCommit, at_once
+from atm.batching.group_commit import GroupCommit
 from atm.batching.reply import Promise
 from atm.errors import PreconditionError, RequestReusedError, UnavailableError
 from atm.models import Task, TaskConfig, now
@@ -30,26 +30,21 @@ _SUGGESTIONS = 3
 
 
 class Creation:
-    """Accepts tasks. Methods raise the ServiceErrors of atm.errors.
-
-    `relay_grace` is how many seconds a fresh task's message may take before
-    the relay looks after it. For `deliver` see GroupCommit.
-    """
+    """What TaskService accepts tasks with."""
 
     def __init__(
         self,
         database: Database,
         dispatcher: Dispatcher,
-        *,
-        accept_unknown_types: bool = False,
-        relay_grace: float = 3.0,
-        deliver: Callable[[Callable[[], None]], Any] = at_once,
+        accept_unknown_types: bool,
+        relay_grace: timedelta,
+        deliver: Callable[[Callable[[], None]], Any],
     ) -> None:
         self._database = database
         self._dispatcher = dispatcher
         self._types = TypeCache(database)
         self._accept_unknown_types = accept_unknown_types
-        self._relay_grace = timedelta(seconds=relay_grace)
+        self._relay_grace = relay_grace
         self._commits: GroupCommit[Task, Task] = GroupCommit(
             database.write,
             tasks.insert_tasks,
@@ -60,16 +55,8 @@ class Creation:
             size=lambda task: sum(map(len, chain.from_iterable(task.__dict__["payload"].items()))),
         )
 
-    def start(self) -> None:
-        """Starts the thread that commits."""
-        self._commits.start()
-
-    def close(self) -> None:
-        """Commits what was submitted, and ends the thread."""
-        self._commits.close()
-
     def create_at_once(self, new: NewTask, promise: Promise[Task]) -> bool:
-        """Like `create`; False, and nothing, when it would have to ask SQL for the type first."""
+        """Like `submit`; False, and nothing, when that would have to ask SQL for the type first."""
         validation.check_new_task(new)
         config = self._types.cached(new.task_type)
         if config is None:
@@ -77,13 +64,17 @@ class Creation:
         self._commits.submit(self._task_of(new, config, now()), promise)
         return True
 
-    def create(self, new: NewTask, promise: Promise[Task]) -> None:
-        """Stores a task; the promise gets it when it and its first log row are committed.
+    def submit(self, new: NewTask, promise: Promise[Task]) -> None:
+        """Accepts a task; the promise gets it when it and its first log row are committed.
 
         For a request id that was used before, it is the task that was made
-        then. May block on SQL. Raises ExhaustedError.
+        then. Raises ExhaustedError.
         """
         self._commits.submit(self.prepare(new), promise)
+
+    def create(self, new: NewTask) -> Task:
+        """The same for a thread that waits: the committed task."""
+        return self._commits.call(self.prepare(new))
 
     def prepare(self, new: NewTask) -> Task:
         """The task that a request asks for, checked and not stored yet."""

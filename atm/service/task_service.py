@@ -8,14 +8,14 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from atm.batching.group_commit import GroupCommit, at_once
-from atm.batching.reply import Promise, Reply
+from atm.batching.reply import Promise
 from atm.errors import TaskNotFoundError
 from atm.models import Leader, Server, Task, TaskLog, Worker, now
 from atm.service import validation
 from atm.service._counts import Counts
 from atm.service._creation import Creation
 from atm.service.dispatch import Dispatcher
-from atm.service.validation import Listing, NewTask
+from atm.service.validation import Listing
 from atm.states import FINAL, LogType, Reason, Status, WorkerStatus
 from atm.store import logs, servers, tasks, workers
 from atm.store.database import Connection, Database
@@ -53,7 +53,7 @@ class Statistics:
     load: int
 
 
-class TaskService:
+class TaskService(Creation):
     """The use cases of clients: the only thing that a front door needs.
 
     Methods raise the ServiceErrors of atm.errors, and may block on SQL: call
@@ -73,15 +73,7 @@ class TaskService:
         worker_lease: float = 8.0,
         deliver: Callable[[Callable[[], None]], Any] = at_once,
     ) -> None:
-        self._database = database
-        self._dispatcher = dispatcher
-        self._creation = Creation(
-            database,
-            dispatcher,
-            accept_unknown_types=accept_unknown_types,
-            relay_grace=relay_grace,
-            deliver=deliver,
-        )
+        super().__init__(database, dispatcher, accept_unknown_types, timedelta(seconds=relay_grace), deliver)
         # Those who ask for tasks at the same time share one query.
         self._reads: GroupCommit[str, Task] = GroupCommit(
             database.read, _read, name="atm-read", deliver=deliver
@@ -91,39 +83,13 @@ class TaskService:
 
     def start(self) -> None:
         """Starts the threads that create and read."""
-        self._creation.start()
+        self._commits.start()
         self._reads.start()
 
     def close(self) -> None:
         """Commits what was submitted, and ends the threads."""
         self._reads.close()
-        self._creation.close()
-
-    # -- creation -------------------------------------------------------------
-
-    def create_at_once(self, new: NewTask, promise: Promise[Task]) -> bool:
-        """Like `submit`; False, and nothing, when that would have to ask SQL for the type first."""
-        return self._creation.create_at_once(new, promise)
-
-    def submit(self, new: NewTask, promise: Promise[Task]) -> None:
-        """Accepts a task; the promise gets it when it and its first log row are committed.
-
-        For a request id that was used before, it is the task that was made then.
-        """
-        self._creation.create(new, promise)
-
-    def create(self, new: NewTask) -> Task:
-        """The same for a thread that waits: the committed task."""
-        reply: Reply[Task] = Reply()
-        self._creation.create(new, reply)
-        return reply.result()
-
-    def create_all(self, batch: Sequence[NewTask]) -> list[Task]:
-        """Accepts all of these in one transaction, or none.
-
-        For those whose request ids were used before, the tasks that they made.
-        """
-        return self._creation.create_all(batch)
+        self._commits.close()
 
     # -- tasks --------------------------------------------------------------
 

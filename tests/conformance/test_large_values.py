@@ -25,8 +25,8 @@ def test_large_payloads_that_come_together_are_all_stored(
     creation: TaskService, database: Database, text: str
 ) -> None:
     value = text * (MAX_PAYLOAD_BYTES // len(text.encode()) - 1)
-    tasks = [creation._creation.prepare(NewTask("example_task", payload={"k": value})) for _ in range(COUNT)]
-    replies = creation._creation._commits.ask(tasks)
+    tasks = [creation.prepare(NewTask("example_task", payload={"k": value})) for _ in range(COUNT)]
+    replies = creation._commits.ask(tasks)
     assert [reply.result().task_id for reply in replies] == [task.task_id for task in tasks]
     payloads = database.read(lambda c: c.execute(select(TASK.c.payload)).scalars().all())
     assert payloads == [{"k": value}] * COUNT
@@ -42,9 +42,7 @@ def test_large_results_that_come_together_are_all_stored(creation: TaskService, 
     ends.start()
     for reply in ends.ask([Claim(task_id, 1) for task_id in made]):
         assert reply.result() is not None
-    said = Report(
-        [Line("'" * MAX_CHARACTERS, creation._creation.prepare(NewTask("example_task")).created_at)]
-    )
+    said = Report([Line("'" * MAX_CHARACTERS, creation.prepare(NewTask("example_task")).created_at)])
     replies = ends.ask([End(task_id, 1, Succeeded({"k": value}), said) for task_id in made])
     assert [reply.result() for reply in replies] == [Status.SUCCESS] * COUNT
     ends.close()
