@@ -65,9 +65,12 @@ def run_handler(
     then its process imports the module that the handler is from, and sleeps
     are not skipped.
 
-    With `skip_sleeps` neither `context.sleep` nor `asyncio.sleep` takes time;
-    the `timeout` counts what was slept. So does not `time.sleep`, which is as
-    long as it is. Other options: see `Options`.
+    With `skip_sleeps` neither `context.sleep` nor `asyncio.sleep` takes time,
+    and the `timeout` counts what was slept. `time.sleep` takes its time, which
+    does not count. An async handler that waits for a socket, a process or a
+    thread is waited for, and that counts. Only a handler that does not react
+    when it is told to stop takes its `cancel_grace` of real time.
+    Other options: see `Options`.
 
     Raises InvalidArgumentError for what CreateTask would not accept,
     SettingsError for what is not a handler, and what is not the handler's own:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from atm.client import Client, UnavailableError
+from atm.client import Client, DeadlineError, UnavailableError
 from atm.devserver import embedded
 from atm.states import WorkerStatus
 from atm.worker.handlers import load
@@ -35,7 +35,10 @@ def serving(handlers: Sequence[str], python_path: Sequence[str]) -> Iterator[Atm
     wanted = {spec.task_type for spec in specs if spec.function.__module__ in handlers}
 
     def ready(address: str) -> bool:
-        with Client(address, retries=False) as client, contextlib.suppress(UnavailableError):
+        with (
+            Client(address, retries=False) as client,
+            contextlib.suppress(UnavailableError, DeadlineError),
+        ):
             return any(
                 worker.status == WorkerStatus.RUNNING and wanted <= set(worker.task_types)
                 for worker in client.list_workers()

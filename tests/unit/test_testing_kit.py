@@ -28,6 +28,7 @@ from atm.testing import (
     run_handler,
     start_handler,
 )
+from atm.worker import interrupter
 
 
 class Order(BaseModel):
@@ -353,6 +354,23 @@ def test_a_handler_in_the_background_is_timed_out_by_hand_or_by_the_clock() -> N
         assert run.wait().status == "TIMEOUT"
     with start_handler(stubborn, timeout=0.05) as run:
         assert run.wait().status == "TIMEOUT"
+
+
+def test_a_handler_that_cannot_be_stopped_is_given_up_on_when_its_time_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(interrupter, "GIVE_UP_SECONDS", 0.05)
+    done = threading.Event()
+
+    @handler("kit_stuck")
+    def stuck(context: Context, payload: dict[str, str]) -> None:
+        done.wait()  # a call into C, which no exception interrupts
+
+    with start_handler(stuck) as run:
+        run.time_out()
+        assert run.wait().status == "TIMEOUT"
+        assert "did not react" in run.message
+        done.set()
 
 
 def test_leaving_the_block_cancels_what_still_runs() -> None:
