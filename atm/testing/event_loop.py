@@ -37,7 +37,7 @@ class RunLoop(asyncio.SelectorEventLoop):
         self._pass_time = pass_time
         self._jobs = 0
         self._before = set(threading.enumerate())
-        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
         super().__init__(_SkippingSelector(self))
 
     def time(self) -> float:
@@ -46,11 +46,9 @@ class RunLoop(asyncio.SelectorEventLoop):
 
     def run_forever(self) -> None:
         """See asyncio."""
-        self._before.add(threading.current_thread())
-        try:
-            super().run_forever()
-        finally:
-            self._ended.set()
+        self._thread = threading.current_thread()
+        self._before.add(self._thread)
+        super().run_forever()
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
@@ -101,8 +99,10 @@ class RunLoop(asyncio.SelectorEventLoop):
             with contextlib.suppress(Exception):
                 leaving.result(_CLOSE_SECONDS)
         stop()
-        if self._ended.wait(_CLOSE_SECONDS):
-            self.close()
+        if self._thread is not None:
+            self._thread.join(_CLOSE_SECONDS)
+            if not self._thread.is_alive():
+                self.close()
 
     async def _leave(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}

@@ -18,13 +18,10 @@ from atm.states import Reason, Status
 from atm.testing.clock import Clock
 from atm.testing.event_loop import RunLoop
 from atm.testing.moments import Moment
+from atm.testing.stand_ins import Ends, Granted, ObservedAttempt, Transcript
 from atm.testing.verdict import Verdict
-from atm.values import storable
-from atm.worker.attempt import Attempt, AttemptId, Attempts, State
+from atm.worker.attempt import AttemptId, Attempts
 from atm.worker.claim_ledger import ClaimLedger
-from atm.worker.claims import Claims
-from atm.worker.completer import Completer
-from atm.worker.context import Context
 from atm.worker.execution import Execution
 from atm.worker.executors.coroutine import CoroutineExecutor
 from atm.worker.executors.process import ProcessExecutor
@@ -32,7 +29,6 @@ from atm.worker.executors.thread import ThreadExecutor
 from atm.worker.handlers import HandlerRegistry, HandlerSpec
 from atm.worker.interrupter import Interrupter
 from atm.worker.interruption import Kind, Stopped
-from atm.worker.log_buffer import LogBuffer
 from atm.worker.middleware.retries import outcome_of
 
 #: How long `wait` and `wait_for_line` wait unless they are told otherwise.
@@ -72,20 +68,20 @@ class HandlerRun:
         self._moment_error: Exception | None = None
         self._error: BaseException | None = None
         self._changed = threading.Condition()
-        self._attempt = _ObservedAttempt(self, task["task_id"], task["attempt"])
-        self._transcript = _Transcript(self)
-        self._environment = environment
+        self._transcript = Transcript(self)
+        attempt_id = AttemptId(task["task_id"], task["attempt"])
+        self._attempt = ObservedAttempt(attempt_id, self, self._transcript)
         self._loop: RunLoop | None = None
         self._thread: threading.Thread | None = None
 
         registry = HandlerRegistry()
         registry.add(spec)
         attempts = Attempts(ClaimLedger())
-        self._ends = _Ends(self, attempts)
+        self._ends = Ends(self, attempts)
         self._coroutines = CoroutineExecutor(self._new_loop)
         self._execution = Execution(
             attempts,
-            _Granted(attempts, ClaimedTask.of_row({**task, "attempt": task["attempt"] - 1}, now())),
+            Granted(attempts, ClaimedTask.of_row({**task, "attempt": task["attempt"] - 1}, now())),
             self._ends,
             registry,
             {
@@ -288,10 +284,6 @@ class HandlerRun:
         with self._changed:
             self._changed.notify_all()
 
-    def prepared(self, task: ClaimedTask) -> tuple[LogBuffer, Context]:
-        """Where its lines go, and what the handler gets."""
-        return self._transcript, _ObservedContext(self, task, self._transcript)
-
     def verdict_on(self, outcome: Outcome) -> Verdict:
         """What becomes of the task."""
         return Verdict.of(self._task, outcome)
@@ -312,10 +304,9 @@ class HandlerRun:
         try:
             return bool(moment(self))
         except Exception as error:  # noqa: BLE001 - the test's own code
-            # Not into the handler, which called: the test is told when it has ended.
+            # Not into the handler, which called: it is stopped, and the test is told when it has ended.
             self._moment_error = error
-            self._moments = {}
-            return False
+            return True
 
     def _interrupt(self, kind: Kind, requested_by: str = "") -> None:
         if self._attempt.interruption is not None or self.ended:
@@ -352,108 +343,3 @@ class HandlerRun:
         error = self.raised
         if error is not None and not isinstance(error, _OF_HANDLERS):
             raise error
-
-
-class _ObservedAttempt(Attempt):
-    """An attempt whose handler's every word is kept."""
-
-    def __init__(self, run: HandlerRun, task_id: str, number: int) -> None:
-        super().__init__(AttemptId(task_id, number))
-        self._run = run
-
-    def prepare(self, task: ClaimedTask, log: LogBuffer | None = None) -> None:
-        """See `Attempt`."""
-        transcript, context = self._run.prepared(task)
-        super().prepare(task, log or transcript)
-        self.context = context
-        if self._run.clock.skips:
-            # The run's own clock says when its time is over.
-            self.deadline = None
-        self._run.wake()
-
-
-class _Transcript(LogBuffer):
-    """Keeps what would go to SQL, in order."""
-
-    def __init__(self, run: HandlerRun) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-        self.reports: list[Progress] = []
-        self._run = run
-
-    def line(self, message: str) -> None:
-        """See `LogBuffer`."""
-        super().line(message)
-        self.lines += [storable(line.message) for line in self.take().lines]
-        self._run.look()
-
-    def progress(self, fraction: float, message: str) -> None:
-        """See `LogBuffer`."""
-        super().progress(fraction, message)
-        # Not what was taken: another thread's report may have replaced this one.
-        self.reports.append(Progress(fraction, message))
-        self._run.look()
-
-
-class _ObservedContext(Context):
-    """The context that a handler under test gets. Its sleep takes no time where the run skips sleeps."""
-
-    def __init__(self, run: HandlerRun, task: ClaimedTask, transcript: LogBuffer) -> None:
-        super().__init__(task, transcript)
-        self._run = run
-
-    @property
-    def cancelled(self) -> bool:
-        """See `Context`."""
-        self._run.look()
-        return super().cancelled
-
-    def sleep(self, seconds: float) -> None:
-        """See `Context`."""
-        if self._run.clock.skips:
-            self._run.pass_time(seconds)
-            self.raise_if_cancelled()
-        else:
-            self._run.look()
-            super().sleep(seconds)
-
-
-class _Granted(Claims):
-    """Stands in for the claims in SQL, without their parts: the attempt is this worker's."""
-
-    def __init__(self, attempts: Attempts, task: ClaimedTask) -> None:
-        self._attempts = attempts
-        self._task = task
-
-    def begin(self, attempt: Attempt) -> ClaimedTask:
-        """See `Claims`."""
-        self._attempts.step(attempt, State.RUNNING)
-        return self._task
-
-
-class _Ends(Completer):
-    """Stands in for what brings ends to SQL, without its parts: the first end counts, as there."""
-
-    def __init__(self, run: HandlerRun, attempts: Attempts) -> None:
-        self.verdict: Verdict | None = None
-        self._run = run
-        self._attempts = attempts
-        self._lock = threading.Lock()
-
-    def complete(self, attempt: Attempt, outcome: Outcome) -> bool:
-        """See `Completer`."""
-        self._attempts.end_handler(attempt)
-        return self._end(outcome)
-
-    def give_up(self, attempt: Attempt, outcome: Outcome) -> None:
-        """See `Completer`."""
-        attempt.given_up = True
-        self._end(outcome)
-
-    def _end(self, outcome: Outcome) -> bool:
-        with self._lock:
-            first = self.verdict is None
-            if first:
-                self.verdict = self._run.verdict_on(outcome)
-        self._run.wake()
-        return first

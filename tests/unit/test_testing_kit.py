@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field
 
+import atm.testing
 from atm import Context, NonRetryableError, Retry, TaskCancelled, TaskTimedOut, handler
 from atm.errors import InvalidArgumentError, SettingsError
 from atm.states import Reason, Status
@@ -84,7 +85,7 @@ async def waits(context: Context, payload: dict[str, str]) -> str:
     return "done"
 
 
-@handler("kit_cooperative", timeout=10)
+@handler("kit_cooperative", cancel_grace=10)
 def cooperative(context: Context, payload: dict[str, str]) -> None:
     while not context.cancelled:
         context.progress(0.5)
@@ -261,7 +262,7 @@ def test_an_async_handler_is_cancelled_while_it_sleeps(seconds: float, reports: 
 
 
 def test_a_handler_that_ignores_its_cancellation_keeps_its_success() -> None:
-    @handler("kit_ignores")
+    @handler("kit_ignores", cancel_grace=10)
     def ignores(context: Context, payload: dict[str, str]) -> str:
         context.progress(1)
         return "done anyway"
@@ -270,7 +271,7 @@ def test_a_handler_that_ignores_its_cancellation_keeps_its_success() -> None:
 
 
 def test_a_failure_after_a_cancellation_is_not_tried_again() -> None:
-    @handler("kit_fails_then")
+    @handler("kit_fails_then", cancel_grace=10)
     def fails_then(context: Context, payload: dict[str, str]) -> None:
         context.progress(1)
         raise ValueError("too late")
@@ -331,7 +332,7 @@ def test_what_an_async_handler_waits_for_outside_is_waited_for() -> None:
 
 def test_an_error_in_the_tests_own_moment_is_the_tests() -> None:
     with pytest.raises(ZeroDivisionError):
-        run_handler(order, {"customer": "Ada", "of": [1]}, cancel_at=lambda run: 1 / 0)
+        run_handler(cooperative, cancel_at=lambda run: 1 / 0)
 
 
 # -- in the background ---------------------------------------------------------
@@ -424,6 +425,10 @@ def test_an_isolated_handler_runs_here_unless_the_test_asks_for_its_process(
 
 
 # -- the plugin ----------------------------------------------------------------
+
+
+def test_every_name_of_the_package_can_be_imported() -> None:
+    assert [getattr(atm.testing, name).__name__ for name in atm.testing.__all__] == atm.testing.__all__
 
 
 def test_the_plugin_costs_nothing_until_it_is_used() -> None:
