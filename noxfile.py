@@ -30,10 +30,12 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Every test but the fault suite. Arguments go to pytest."""
+    """Every test but the fault suite, and those of the example. Arguments go to pytest, for the former."""
     session.install("-e", ".[dev]")
     # They mostly wait; each process has its own servers.
     session.run("pytest", "-m", "not chaos", "-n", "3", "--dist", "loadfile", *session.posargs)
+    # As a user runs them: with settings of their own.
+    session.run("pytest", "examples/orders", "-p", "no:asyncio")
 
 
 @nox.session

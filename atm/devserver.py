@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -75,20 +75,34 @@ def up(
 
 
 @contextlib.contextmanager
-def embedded(workers: int = 2) -> Iterator[str]:
+def embedded(
+    workers: int = 2,
+    *,
+    handlers: Sequence[str] = (),
+    python_path: Sequence[str] = (),
+    ready: Callable[[str], bool] = lambda _address: True,
+) -> Iterator[str]:
     """The address of a server in a temporary folder, which is there until the block ends.
 
-    It runs in a process of its own. Raises UnavailableError when it does not
-    come up, with what it said.
+    It runs in a process of its own. Its workers import the modules `handlers`,
+    which they look for in the folders `python_path` first; without any, what
+    the environment says holds. It is awaited until it serves and `ready` is
+    true of its address. Raises UnavailableError when it does not come up,
+    with what it said.
     """
+    environment = {}
+    if handlers:
+        environment["ATM_HANDLERS"] = ",".join(handlers)
+    if python_path:
+        environment["PYTHONPATH"] = os.pathsep.join(python_path)
     with tempfile.TemporaryDirectory(prefix="atm-") as folder:
         port, worker_port = _free_ports(2)
         log = Path(folder) / "server.log"
         with log.open("wb") as output:
-            process = _start(Path(folder) / "data", port, worker_port, workers, output)
+            process = _start(Path(folder) / "data", port, worker_port, workers, output, environment)
         try:
             address = f"127.0.0.1:{port}"
-            _wait_until_serving(address, process, log)
+            _wait_until_ready(address, process, log, ready)
             yield address
         finally:
             process.terminate()
@@ -100,7 +114,12 @@ def embedded(workers: int = 2) -> Iterator[str]:
 
 
 def _start(
-    folder: Path, port: int, worker_port: int, workers: int, output: IO[bytes]
+    folder: Path,
+    port: int,
+    worker_port: int,
+    workers: int,
+    output: IO[bytes],
+    environment: Mapping[str, str],
 ) -> subprocess.Popen[bytes]:
     arguments = [
         *("up", "--data-dir", str(folder), "--workers", str(workers)),
@@ -108,7 +127,12 @@ def _start(
     ]
     return subprocess.Popen(
         [sys.executable, "-m", "atm.supervisor.leash", sys.executable, "-m", "atm_cli", *arguments],
-        env={**os.environ, "ATM_HOST": "127.0.0.1", "ATM_DRAIN_SECONDS": str(_DEMO_DRAIN_SECONDS)},
+        env={
+            **os.environ,
+            "ATM_HOST": "127.0.0.1",
+            "ATM_DRAIN_SECONDS": str(_DEMO_DRAIN_SECONDS),
+            **environment,
+        },
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,
@@ -145,21 +169,25 @@ def _wait_for_redis(url: str) -> None:
                 time.sleep(_LOOK_SECONDS)
 
 
-def _wait_until_serving(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_until_ready(
+    address: str, process: subprocess.Popen[bytes], log: Path, ready: Callable[[str], bool]
+) -> None:
     end = time.monotonic() + _START_SECONDS
     with grpc.insecure_channel(address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
-        while True:
-            try:
-                answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=1.0)
-                if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                    return
-            except grpc.RpcError:
-                pass
+        while not (_is_serving(stub) and ready(address)):
             if process.poll() is not None or time.monotonic() > end:
                 said = log.read_text(errors="replace")[-2000:]
                 raise UnavailableError(f"the embedded server does not start; it said:\n{said}")
             time.sleep(_LOOK_SECONDS)
+
+
+def _is_serving(stub: health_pb2_grpc.HealthStub) -> bool:
+    try:
+        answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=1.0)
+    except grpc.RpcError:
+        return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -40,7 +40,8 @@ class _SinkHandler(logging.Handler):
 class Context:
     """The task that runs, and the ways to speak about it.
 
-    Safe to use from several threads.
+    Safe to use from several threads. A worker makes it; in a test
+    `atm.testing.run_handler` does.
     """
 
     def __init__(self, task: ClaimedTask, sink: Sink) -> None:

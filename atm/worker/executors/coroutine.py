@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from atm.errors import TaskInterrupted
@@ -35,9 +36,10 @@ class _TaskHandle:
 
 
 class CoroutineExecutor:
-    """Runs async handlers. The loop starts with the first of them."""
+    """Runs async handlers. The loop, which `new_loop` makes, starts with the first of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop) -> None:
+        self._new_loop = new_loop
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -79,7 +81,7 @@ class CoroutineExecutor:
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
+                self._loop = self._new_loop()
                 threading.Thread(target=self._loop.run_forever, name="atm-handlers", daemon=True).start()
             return self._loop
 

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -62,13 +63,16 @@ class _ProcessHandle:
 
 
 class ProcessExecutor:
-    """Runs each attempt in a new process."""
+    """Runs each attempt in a new process, with `environment` beside this one's own."""
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = environment
 
     def run(self, attempt: Attempt, payload: Any) -> Any:
         """See `Executor`. `payload` was only checked here; the child binds it again."""
         ours, theirs = socket.socketpair()
         with ours:
-            process = _start(theirs)
+            process = _start(theirs, self._environment)
             try:
                 return self._converse(attempt, process, ours)
             finally:
@@ -126,10 +130,11 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
         pass
 
 
-def _start(channel: socket.socket) -> subprocess.Popen[bytes]:
+def _start(channel: socket.socket, environment: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
     with channel:
         return subprocess.Popen(
             [sys.executable, "-m", _CHILD, str(channel.fileno())],
+            env=None if environment is None else {**os.environ, **environment},
             pass_fds=[channel.fileno()],
             stdin=subprocess.DEVNULL,
             start_new_session=True,

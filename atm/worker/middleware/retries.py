@@ -41,11 +41,7 @@ class Retries(Middleware):
         attempt: Attempt = message.attempt
         if exception is None or attempt.context is None:
             return
-        try:
-            outcome = classify(attempt, exception)
-        except BaseException as defect:  # noqa: BLE001 - an exception may do anything when it is looked at
-            outcome = internal_error(f"{_name(exception)}, which cannot be told: {_name(defect)}")
-        self._runtime.completer.complete(attempt, outcome)
+        self._runtime.completer.complete(attempt, outcome_of(attempt, exception))
 
     def after_skip_message(self, broker: Any, message: Any) -> None:
         """The cancel middleware skipped it, or a handler raised Dramatiq's own SkipMessage."""
@@ -54,8 +50,16 @@ class Retries(Middleware):
             self.after_process_message(broker, message, exception=attempt.raised)
 
 
+def outcome_of(attempt: Attempt, error: BaseException) -> Outcome:
+    """The outcome of an attempt out of which this came. Raises nothing."""
+    try:
+        return classify(attempt, error)
+    except BaseException as defect:  # noqa: BLE001 - an exception may do anything when it is looked at
+        return internal_error(f"{_name(error)}, which cannot be told: {_name(defect)}")
+
+
 def classify(attempt: Attempt, error: BaseException) -> Outcome:
-    """The outcome of an attempt out of which this came."""
+    """The same; raises what `error` raises when it is looked at."""
     match error:
         case Stopped() if attempt.interruption is not None:
             return attempt.interruption.outcome(error.how)
