@@ -107,7 +107,7 @@ class Ends(Completer):
 
     def complete(self, attempt: Attempt, outcome: Outcome) -> bool:
         """See `Completer`."""
-        self._attempts.end_handler(attempt)
+        self._attempts.step(attempt, State.ENDING)
         return self._end(outcome)
 
     def give_up(self, attempt: Attempt, outcome: Outcome) -> None:
