@@ -152,15 +152,19 @@ class System:
 
     def stop(self) -> None:
         """Kills everything."""
+        self.kill_processes()
         for client in self._clients:
             client.close()
-        self.kill_processes()
         self.database.close()
 
     def kill_processes(self) -> None:
         """Kills every server and worker."""
         for process in self._processes:
             process.kill()
+
+    def let_go(self, name: str) -> None:
+        """Ends the tasks of type `hold` that work until `name`."""
+        (self.folder / name).touch()
 
     def marks(self, task_id: str) -> list[str]:
         """What the handler of a task has left in its file."""
@@ -201,6 +205,24 @@ def new_system(request: pytest.FixtureRequest, tmp_path: Path, valkey: Valkey) -
     made = System(tmp_path, valkey.address, new_dsn(request.param, request, tmp_path))
     yield made
     made.stop()
+
+
+StartProcess = Callable[..., Process]
+
+
+@pytest.fixture
+def start_process(tmp_path: Path) -> Iterator[StartProcess]:
+    """Starts a process that belongs to no system; what still runs when the test is over is killed."""
+    started: list[Process] = []
+
+    def start(arguments: list[str], environment: dict[str, str] | None = None) -> Process:
+        process = Process(arguments, environment or {}, tmp_path / f"process-{len(started)}.log")
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
 
 
 @pytest.fixture(scope="module", params=BACKENDS)

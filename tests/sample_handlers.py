@@ -44,6 +44,14 @@ def note_start(context: Context, payload: dict[str, str]) -> None:
     time.sleep(float(payload.get("seconds", "0")))
 
 
+@handler("hold", max_retry=1, retry=_QUICK)
+def hold(context: Context, payload: dict[str, str]) -> None:
+    """Works until the test has made the file `until` (see `System.let_go`)."""
+    _mark(context, f"attempt {context.attempt}")
+    while not (scratch() / payload["until"]).exists():
+        time.sleep(0.01)
+
+
 @handler("talk")
 def talk(context: Context, payload: dict[str, str]) -> None:
     """Logs and reports progress."""

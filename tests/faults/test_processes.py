@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from fix_system import Process, System, eventually, wait_until_serving
+from fix_system import Process, StartProcess, System, eventually, wait_until_serving
 from ports import free_port
 
 from atm.client import Client
@@ -119,19 +119,21 @@ def test_server_processes_share_a_port_and_are_replaced(new_system: System) -> N
     new_system.check_history()
 
 
-def test_processes_do_not_share_a_port_with_a_stranger(new_system: System) -> None:
+def test_processes_do_not_share_a_port_with_a_stranger(
+    new_system: System, start_process: StartProcess
+) -> None:
     first = new_system.start_server()
     port = first.address.rpartition(":")[2]
     arguments = [sys.executable, "-m", "atm_cli", "server", "--processes", "2", "--grpc-port", port]
-    second = Process(arguments, new_system.environment, new_system.folder / "second.log")
+    second = start_process(arguments, new_system.environment)
     assert second.popen.wait(20) == 2
     assert f"--grpc-port: 127.0.0.1:{port} cannot be listened on" in second.output()
 
 
-def _up(folder: Path, port: int) -> Process:
+def _up(start_process: StartProcess, folder: Path, port: int) -> Process:
     arguments = [sys.executable, "-m", "atm_cli", "up", "--data-dir", str(folder / "data"), "--workers", "1"]
     arguments += ["--grpc-port", str(port), "--worker-port", str(free_port())]
-    process = Process(arguments, {"ATM_HOST": "127.0.0.1"}, folder / "up.log")
+    process = start_process(arguments, {"ATM_HOST": "127.0.0.1"})
     wait_until_serving(f"127.0.0.1:{port}", process)
     return process
 
@@ -140,9 +142,9 @@ def _family(process: Process) -> list[psutil.Process]:
     return [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
 
 
-def test_what_is_in_the_folder_survives_a_restart(tmp_path: Path) -> None:
+def test_what_is_in_the_folder_survives_a_restart(tmp_path: Path, start_process: StartProcess) -> None:
     port = free_port()
-    first = _up(tmp_path, port)
+    first = _up(start_process, tmp_path, port)
     with Client(f"127.0.0.1:{port}") as client:
         done = client.wait_for_task(client.create_task("http_request", {"url": "nonsense"}).task_id, 30)
         waiting = client.create_task("example_task", delay=3)
@@ -151,16 +153,16 @@ def test_what_is_in_the_folder_survives_a_restart(tmp_path: Path) -> None:
     first.popen.send_signal(signal.SIGINT)
     assert first.popen.wait(30) == 0
     assert not psutil.wait_procs(family[1:], timeout=5)[1]
-    second = _up(tmp_path, port)
+    second = _up(start_process, tmp_path, port)
     with Client(f"127.0.0.1:{port}") as client:
         assert client.get_task(done.task_id).status == "FAILED"
         assert client.wait_for_task(waiting.task_id, 30).status == "SUCCESS"
     second.terminate(30)
 
 
-def test_nothing_is_left_when_atm_up_is_killed(tmp_path: Path) -> None:
+def test_nothing_is_left_when_atm_up_is_killed(tmp_path: Path, start_process: StartProcess) -> None:
     port = free_port()
-    process = _up(tmp_path, port)
+    process = _up(start_process, tmp_path, port)
     with Client(f"127.0.0.1:{port}") as client:
         eventually(client.list_workers, 20)
     family = _family(process)
@@ -171,10 +173,10 @@ def test_nothing_is_left_when_atm_up_is_killed(tmp_path: Path) -> None:
     assert not alive
 
 
-def test_two_of_them_do_not_share_a_folder(tmp_path: Path) -> None:
-    first = _up(tmp_path, free_port())
+def test_two_of_them_do_not_share_a_folder(tmp_path: Path, start_process: StartProcess) -> None:
+    first = _up(start_process, tmp_path, free_port())
     arguments = [sys.executable, "-m", "atm_cli", "up", "--data-dir", str(tmp_path / "data")]
-    second = Process([*arguments, "--grpc-port", "0"], {}, tmp_path / "second.log")
+    second = start_process([*arguments, "--grpc-port", "0"])
     assert second.popen.wait(20) == 2
     assert "in use by another" in second.output()
     assert "Traceback" not in second.output()
@@ -182,8 +184,8 @@ def test_two_of_them_do_not_share_a_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dsn", ["root:pw@tcp(127.0.0.1:1)/x", "sqlite:////no/such/folder/x.db"])
-def test_a_server_without_its_database_says_so_in_one_line(tmp_path: Path, dsn: str) -> None:
-    server = Process([sys.executable, "-m", "atm_cli", "server", "--mysql", dsn], {}, tmp_path / "log")
+def test_a_server_without_its_database_says_so_in_one_line(start_process: StartProcess, dsn: str) -> None:
+    server = start_process([sys.executable, "-m", "atm_cli", "server", "--mysql", dsn])
     assert server.popen.wait(30) == 6
     lines = server.output().strip().splitlines()
     assert len(lines) == 1
