@@ -163,9 +163,12 @@ def isolated_fails(context: Context, payload: dict[str, str]) -> None:
 
 @handler("stuck", max_retry=0)
 def stuck(context: Context, payload: dict[str, str]) -> str:
-    """Is in one call into C for `seconds`."""
+    """Is in one call into C: for `seconds`, or until the pipe `until` is opened by the test."""
     _mark(context, "started")
-    time.sleep(float(payload.get("seconds", "5")))
+    if "until" in payload:
+        os.close(os.open(scratch() / payload["until"], os.O_RDONLY))
+    else:
+        time.sleep(float(payload["seconds"]))
     return "late"
 
 

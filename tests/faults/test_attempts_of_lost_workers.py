@@ -36,23 +36,23 @@ def test_a_frozen_worker_that_comes_back_is_refused_and_its_handler_told(new_sys
     first = new_system.start_worker(environment=LEASE)
     client = new_system.client()
     told = client.create_task("cooperative").task_id
-    late = client.create_task("stuck", {"seconds": "2"}, max_retry=1).task_id
+    late = client.create_task("stuck", {"seconds": "3"}, max_retry=1).task_id
     eventually(lambda: new_system.marks(told) and new_system.marks(late))
     frozen = _freeze(first)
     new_system.start_worker(environment=LEASE)
-    done = client.wait_for_task(late, 20)
+    done = client.wait_for_task(late, 30)
     for pid in frozen:
         os.kill(pid, signal.SIGCONT)
     # It comes back with a result; the task has ended elsewhere.
     refusal = "the result of attempt 1 was refused: the attempt had been given up on"
-    eventually(lambda: refusal in _messages(client, late), 10)
+    eventually(lambda: refusal in _messages(client, late))
     assert client.get_task(late) == done
     assert (done.status, done.attempt) == ("SUCCESS", 2)
     # What still runs there is told.
-    eventually(lambda: any(mark.startswith("noticed") for mark in new_system.marks(told)), 10)
-    eventually(lambda: "the end of attempt 1 was refused" in _messages(client, told), 10)
+    eventually(lambda: any(mark.startswith("noticed") for mark in new_system.marks(told)))
+    eventually(lambda: "the end of attempt 1 was refused" in _messages(client, told))
     client.cancel_task(told)
-    client.wait_for_task(told, 10)
+    client.wait_for_task(told, 30)
     new_system.check_history()
 
 
@@ -71,11 +71,12 @@ def test_only_what_ran_in_a_process_that_died_is_charged_for_it(new_system: Syst
     new_system.start_server(environment=LEASE)
     new_system.start_worker(threads=2, environment=LEASE)
     client = new_system.client()
-    beside = client.create_task("slow", {"seconds": "2"}).task_id
+    beside = client.create_task("hold", {"until": "go"}).task_id
     eventually(lambda: new_system.marks(beside))
     killer = client.create_task("die", max_retry=0).task_id
     waiting = [client.create_task("echo").task_id for _ in range(20)]
-    assert client.wait_for_task(killer, 20).error_reason == "WORKER_LOST"
+    assert client.wait_for_task(killer, 30).error_reason == "WORKER_LOST"
+    new_system.let_go("go")
     new_system.start_worker(environment=LEASE, wait=False)
     assert client.wait_for_task(beside, 30).retry_count == 1
     charged = [client.wait_for_task(task_id, 30).retry_count for task_id in waiting]
@@ -130,11 +131,12 @@ def test_what_waits_behind_long_tasks_starts_where_a_thread_is_free(new_system: 
     warm = client.create_tasks([{"task_type": "echo"}] * 400)
     client.wait_for_task(warm[-1].task_id, 30)
     # ... and they no longer are.
-    tasks = client.create_tasks([{"task_type": "slow", "payload": {"seconds": "4"}}] * 4)
+    tasks = client.create_tasks([{"task_type": "hold", "payload": {"until": "go"}}] * 4)
     eventually(lambda: sum(bool(new_system.marks(task.task_id)) for task in tasks) == 2)
     new_system.start_worker(threads=2)
-    eventually(lambda: all(new_system.marks(task.task_id) for task in tasks), 3)
-    done = [client.wait_for_task(task.task_id, 20) for task in tasks]
+    eventually(lambda: all(new_system.marks(task.task_id) for task in tasks))
+    new_system.let_go("go")
+    done = [client.wait_for_task(task.task_id, 30) for task in tasks]
     assert all(task.status == "SUCCESS" and task.retry_count == 0 for task in done)
     new_system.check_history()
 
@@ -143,13 +145,14 @@ def test_an_isolated_handler_that_dies_takes_the_blame_alone(new_system: System)
     new_system.start_server()
     new_system.start_worker(threads=2)
     client = new_system.client()
-    beside = client.create_task("slow", {"seconds": "3"}).task_id
+    beside = client.create_task("hold", {"until": "go"}).task_id
     eventually(lambda: new_system.marks(beside))
     for how in ("exit", "signal"):
         killed = client.create_task("isolated_fails", {"how": how}, max_retry=1)
-        done = client.wait_for_task(killed.task_id, 20)
+        done = client.wait_for_task(killed.task_id, 30)
         assert (done.status, done.error_reason, done.attempt) == ("FAILED", "WORKER_LOST", 2)
-    assert client.wait_for_task(beside, 20).attempt == 1
+    new_system.let_go("go")
+    assert client.wait_for_task(beside, 30).attempt == 1
     new_system.check_history()
 
 
@@ -159,10 +162,10 @@ def test_an_attempt_that_is_over_its_time_is_ended_without_its_worker(new_system
     new_system.start_server(environment=long)
     worker = new_system.start_worker(environment=long)
     client = new_system.client()
-    task = client.create_task("slow", {"seconds": "60"}, timeout=1, max_retry=0)
+    task = client.create_task("slow", {"seconds": "60"}, timeout=3, max_retry=0)
     eventually(lambda: new_system.marks(task.task_id))
     _freeze(worker)
-    done = client.wait_for_task(task.task_id, 20)
+    done = client.wait_for_task(task.task_id, 30)
     assert (done.status, done.error_reason) == ("TIMEOUT", "TIMED_OUT")
     assert "its worker did not end it" in _messages(client, task.task_id)
     new_system.check_history()
