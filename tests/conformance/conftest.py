@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from fix_valkey import Valkey
+from history import check_history
+from make_tasks import Tasks
 
 from atm.broker.broker import TaskBroker
 from atm.service.creation import Creation
@@ -32,3 +34,10 @@ def creation(database: Database, broker: TaskBroker) -> Iterator[Creation]:
     made.start()
     yield made
     made.close()
+
+
+@pytest.fixture
+def made(database: Database, creation: Creation) -> Iterator[Tasks]:
+    """Tasks, whose histories must be legal when the test is over."""
+    yield Tasks(database, creation)
+    check_history(database)
