@@ -19,6 +19,7 @@ from fix_sql import BACKENDS, new_dsn
 from fix_valkey import Valkey
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from history import check_history
+from measured import MEASURED
 from ports import free_port
 
 from atm.addresses import parse_sql_dsn
@@ -31,6 +32,8 @@ TESTS = Path(__file__).parent
 #: How long a test waits for what takes a moment. Only one that fails waits for so long, so it promises
 #: nothing about time, and suffices on a machine that is busy with other things.
 PATIENCE_SECONDS = 60.0
+#: How long a process that is measured gets to end by itself: killed, it tells nothing of what it has run.
+END_SECONDS = 5.0
 
 
 def eventually(
@@ -73,6 +76,15 @@ class Process:
         """Asks it to stop; its exit code."""
         self.popen.terminate()
         return self.popen.wait(within)
+
+    def group_runs(self) -> bool:
+        """Whether it, or anything in its group, still runs."""
+        self.popen.poll()
+        try:
+            os.killpg(self.popen.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
 
     def kill(self) -> None:
         """SIGKILL for it and everything in its group."""
@@ -163,6 +175,8 @@ class System:
 
     def kill_processes(self) -> None:
         """Kills every server and worker."""
+        if MEASURED:
+            _let_end(self._processes)
         for process in self._processes:
             process.kill()
 
@@ -178,6 +192,16 @@ class System:
     def check_history(self) -> None:
         """Fails unless every task's history is a legal one."""
         check_history(self.database)
+
+
+def _let_end(processes: list[Process]) -> None:
+    """Asks all of them to stop, and gives them and what they have started a moment to."""
+    for process in processes:
+        process.popen.terminate()
+    end = time.monotonic() + END_SECONDS
+    for process in processes:
+        while process.group_runs() and time.monotonic() < end:
+            time.sleep(0.02)
 
 
 def wait_until_serving(address: str, process: Process) -> None:

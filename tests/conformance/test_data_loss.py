@@ -83,6 +83,18 @@ def test_what_waits_and_is_due_is_put_up_and_nothing_else(
     assert made.get(running).dispatch_at is None
 
 
+def test_a_server_that_starts_makes_up_for_what_an_empty_redis_lacks_and_only_for_that(
+    made: Tasks, database: Database, client: _Redis, prefix: str
+) -> None:
+    before = made.waiting()
+    assert not DataLossDetector(database, client, prefix).run_once()
+    assert _is_up(made, before)
+    # The next server finds that one has been there.
+    after = made.waiting()
+    assert not DataLossDetector(database, client, prefix).run_once()
+    assert not _is_up(made, after)
+
+
 def test_a_redis_that_was_flushed_has_lost_everything(
     made: Tasks, client: _Redis, detector: DataLossDetector
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from fix_system import System, eventually
+from measured import UNMEASURED
 
 from atm.client import Client
 from atm.retrying import Retry
@@ -81,8 +82,11 @@ def test_an_async_and_an_isolated_handler_are_stopped_in_time_too(client: Client
         assert client.wait_for_task(task.task_id, 30).status == "TIMEOUT", task_type
 
 
-def test_a_stuck_handler_is_given_up_and_its_late_result_refused(system: System, client: Client) -> None:
-    pipe = system.folder / "stuck"
+def test_a_stuck_handler_is_given_up_and_its_late_result_refused(new_system: System) -> None:
+    new_system.start_server()
+    new_system.start_worker(environment=UNMEASURED)
+    client = new_system.client()
+    pipe = new_system.folder / "stuck"
     os.mkfifo(pipe)
     task = client.create_task("stuck", {"until": pipe.name}, timeout=0.5)
     assert client.wait_for_task(task.task_id, 30).status == "TIMEOUT"
@@ -93,3 +97,4 @@ def test_a_stuck_handler_is_given_up_and_its_late_result_refused(system: System,
     )
     assert refused[0].log_type == "INFO"
     assert client.get_task(task.task_id).status == "TIMEOUT"
+    new_system.check_history()
