@@ -137,9 +137,11 @@ def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
     require_mariadb()
     server = MariaDB(tmp_path_factory.mktemp("mariadb"))
     server.install()
-    server.start()
-    yield server
-    server.stop()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.fixture
@@ -148,6 +150,8 @@ def own_mariadb(tmp_path: Path) -> Iterator[MariaDB]:
     require_mariadb()
     server = MariaDB(tmp_path)
     server.install()
-    server.start()
-    yield server
-    server.stop()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()

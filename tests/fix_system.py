@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import grpc
 import pytest
@@ -19,6 +19,7 @@ from fix_sql import BACKENDS, new_dsn
 from fix_valkey import Valkey
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from history import check_history
+from measured import MEASURED
 from ports import free_port
 
 from atm.client import Client
@@ -28,9 +29,16 @@ from atm.store.dsn import parse_sql_dsn
 
 T = TypeVar("T")
 TESTS = Path(__file__).parent
+#: How long a test waits for what takes a moment. Only one that fails waits for so long, so it promises
+#: nothing about time, and suffices on a machine that is busy with other things.
+PATIENCE_SECONDS = 60.0
+#: How long a process that is measured gets to end by itself: killed, it tells nothing of what it has run.
+END_SECONDS = 5.0
 
 
-def eventually(probe: Callable[[], T], within: float = 10.0, what: str = "") -> T:
+def eventually(
+    probe: Callable[[], T | Literal[False] | None], within: float = PATIENCE_SECONDS, what: str = ""
+) -> T:
     """What `probe` returns, once it is true; fails when it is not within this many seconds."""
     end = time.monotonic() + within
     while not (value := probe()):
@@ -64,10 +72,19 @@ class Process:
         """What it has said."""
         return self.log.read_text(errors="replace")
 
-    def terminate(self, within: float = 20.0) -> int:
+    def terminate(self, within: float = PATIENCE_SECONDS) -> int:
         """Asks it to stop; its exit code."""
         self.popen.terminate()
         return self.popen.wait(within)
+
+    def group_runs(self) -> bool:
+        """Whether it, or anything in its group, still runs."""
+        self.popen.poll()
+        try:
+            os.killpg(self.popen.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
 
     def kill(self) -> None:
         """SIGKILL for it and everything in its group."""
@@ -127,8 +144,7 @@ class System:
         if wait:
             eventually(
                 lambda: len(self._workers() - before) >= processes or worker.popen.poll() is not None,
-                20,
-                "the worker does not come up",
+                what="the worker does not come up",
             )
             assert worker.popen.poll() is None, worker.output()
         return worker
@@ -152,15 +168,21 @@ class System:
 
     def stop(self) -> None:
         """Kills everything."""
+        self.kill_processes()
         for client in self._clients:
             client.close()
-        self.kill_processes()
         self.database.close()
 
     def kill_processes(self) -> None:
         """Kills every server and worker."""
+        if MEASURED:
+            _let_end(self._processes)
         for process in self._processes:
             process.kill()
+
+    def let_go(self, name: str) -> None:
+        """Ends the tasks of type `hold` that work until `name`."""
+        (self.folder / name).touch()
 
     def marks(self, task_id: str) -> list[str]:
         """What the handler of a task has left in its file."""
@@ -172,7 +194,17 @@ class System:
         check_history(self.database)
 
 
-def wait_until_serving(address: str, process: Process, within: float = 20.0) -> None:
+def _let_end(processes: list[Process]) -> None:
+    """Asks all of them to stop, and gives them and what they have started a moment to."""
+    for process in processes:
+        process.popen.terminate()
+    end = time.monotonic() + END_SECONDS
+    for process in processes:
+        while process.group_runs() and time.monotonic() < end:
+            time.sleep(0.02)
+
+
+def wait_until_serving(address: str, process: Process) -> None:
     """Returns when the health service says SERVING."""
     with grpc.insecure_channel(address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
@@ -185,7 +217,7 @@ def wait_until_serving(address: str, process: Process, within: float = 20.0) -> 
                 return False
             return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
-        eventually(serving, within, "the server does not come up")
+        eventually(serving, what="the server does not come up")
 
 
 def health(address: str, service: str) -> int:
@@ -201,6 +233,24 @@ def new_system(request: pytest.FixtureRequest, tmp_path: Path, valkey: Valkey) -
     made = System(tmp_path, valkey.address, new_dsn(request.param, request, tmp_path))
     yield made
     made.stop()
+
+
+StartProcess = Callable[..., Process]
+
+
+@pytest.fixture
+def start_process(tmp_path: Path) -> Iterator[StartProcess]:
+    """Starts a process that belongs to no system; what still runs when the test is over is killed."""
+    started: list[Process] = []
+
+    def start(arguments: list[str], environment: dict[str, str] | None = None) -> Process:
+        process = Process(arguments, environment or {}, tmp_path / f"process-{len(started)}.log")
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
 
 
 @pytest.fixture(scope="module", params=BACKENDS)

@@ -6,20 +6,41 @@ from atm.models import Task, TaskLog
 from atm.states import FINAL, TRANSITIONS, LogType, Status
 from atm.store import logs
 from atm.store.database import Database
-from atm.store.tasks import Filter, page
+from atm.store.tasks import Filter, get, page
 
 
 def check_history(database: Database) -> int:
-    """Checks all tasks; how many there are. Fails with every problem that it finds."""
+    """Checks all tasks; how many there are. Fails with every problem that it finds.
+
+    Servers and workers may go on meanwhile.
+    """
     tasks = database.read(lambda connection: page(connection, Filter(), limit=1_000_000))
     problems: list[str] = []
-    for task in tasks:
-        rows = database.read(lambda connection, task=task: logs.of_task(connection, task.task_id))
-        problems += [
-            f"{task.task_id} ({task.task_type}): {problem}" for problem in problems_of(task, list(rows))
-        ]
+    for listed in tasks:
+        task, rows = _at_one_moment(database, listed)
+        problems += [f"{task.task_id} ({task.task_type}): {problem}" for problem in problems_of(task, rows)]
     assert not problems, "\n".join(problems)
     return len(tasks)
+
+
+def _at_one_moment(database: Database, task: Task) -> tuple[Task, list[TaskLog]]:
+    """A task and its log, read again until the task did not change while its log was read.
+
+    One transaction would not do: on MariaDB each of its statements sees what
+    is committed when that statement begins.
+    """
+    while True:
+        rows = database.read(lambda connection, task=task: logs.of_task(connection, task.task_id))  # type: ignore[misc]
+        again = database.read(lambda connection, task=task: get(connection, task.task_id))  # type: ignore[misc]
+        # None: it was deleted, with its history.
+        if again is None or _version(again) == _version(task):
+            return task, list(rows)
+        task = again
+
+
+def _version(task: Task) -> tuple[object, ...]:
+    """Differs after every change of the state."""
+    return task.status, task.attempt, task.retry_count, task.due_at, task.completed_at
 
 
 def problems_of(task: Task, rows: list[TaskLog]) -> list[str]:

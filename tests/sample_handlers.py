@@ -12,9 +12,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from measured import take_back_what_is_raised
 from pydantic import BaseModel
 
 from atm import Context, NonRetryableError, Retry, handler
+
+take_back_what_is_raised()
 
 _QUICK = Retry("FIXED", delay=0.1)
 
@@ -42,6 +45,14 @@ def note_start(context: Context, payload: dict[str, str]) -> None:
     with (scratch() / "starts").open("a") as file:
         file.write(line)
     time.sleep(float(payload.get("seconds", "0")))
+
+
+@handler("hold", max_retry=1, retry=_QUICK)
+def hold(context: Context, payload: dict[str, str]) -> None:
+    """Works until the test has made the file `until` (see `System.let_go`)."""
+    _mark(context, f"attempt {context.attempt}")
+    while not (scratch() / payload["until"]).exists():
+        time.sleep(0.01)
 
 
 @handler("talk")
@@ -155,9 +166,12 @@ def isolated_fails(context: Context, payload: dict[str, str]) -> None:
 
 @handler("stuck", max_retry=0)
 def stuck(context: Context, payload: dict[str, str]) -> str:
-    """Is in one call into C for `seconds`."""
+    """Is in one call into C: for `seconds`, or until the pipe `until` is opened by the test."""
     _mark(context, "started")
-    time.sleep(float(payload.get("seconds", "5")))
+    if "until" in payload:
+        os.close(os.open(scratch() / payload["until"], os.O_RDONLY))
+    else:
+        time.sleep(float(payload["seconds"]))
     return "late"
 
 

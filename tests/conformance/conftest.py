@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from fix_valkey import Valkey
+from history import check_history
+from make_tasks import Tasks
 
 from atm.broker.broker import TaskBroker
 from atm.service.dispatch import Dispatcher
@@ -32,3 +34,10 @@ def service(database: Database, broker: TaskBroker) -> Iterator[TaskService]:
 def creation(service: TaskService) -> TaskService:
     """The same, by the name of what most tests use it for."""
     return service
+
+
+@pytest.fixture
+def made(database: Database, creation: TaskService) -> Iterator[Tasks]:
+    """Tasks, whose histories must be legal when the test is over."""
+    yield Tasks(database, creation)
+    check_history(database)

@@ -40,7 +40,7 @@ def test_a_leader_that_stops_dies_or_freezes_is_replaced(
     client = _without(trio, first.server_id)
     os.kill(first.pid, number)
     # Measured: 0.5 s after a stop, 2 s after the others; see docs/reliability.md.
-    second = eventually(lambda: _leader(client, first.server_id), 8, "nobody takes the lead")
+    second = eventually(lambda: _leader(client, first.server_id), what="nobody takes the lead")
     assert second.leader_epoch > first.leader_epoch
     if number == signal.SIGSTOP:
         os.kill(first.pid, signal.SIGCONT)

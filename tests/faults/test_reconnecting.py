@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +30,11 @@ class _Trickle:
         while not self.stopping.wait(0.02):
             self.ids.append(client.create_task("echo", deadline=20).task_id)
 
+    def goes_on(self) -> None:
+        """Returns when it has created some more."""
+        enough = len(self.ids) + 15
+        eventually(lambda: len(self.ids) >= enough, what="no more tasks are created")
+
 
 @contextlib.contextmanager
 def _trickle(system: System) -> Iterator[_Trickle]:
@@ -39,14 +43,13 @@ def _trickle(system: System) -> Iterator[_Trickle]:
     thread = threading.Thread(target=made.run)
     thread.start()
     try:
-        time.sleep(0.5)
+        made.goes_on()
         yield made
-        time.sleep(0.5)
+        made.goes_on()
     finally:
         made.stopping.set()
         thread.join(30)
     client = system.client()
-    assert len(made.ids) > 20
     assert {client.wait_for_task(task_id, 30).status for task_id in made.ids} == {"SUCCESS"}
     system.check_history()
 
@@ -93,7 +96,7 @@ def replicated(tmp_path: Path) -> Iterator[_Replicated]:
     try:
         for server in (master, replica, sentinel):
             server.start()
-        eventually(sentinel.knows_replicas, 20, "the Sentinel finds no replica")
+        eventually(sentinel.knows_replicas, what="the Sentinel finds no replica")
         yield made
     finally:
         for server in (sentinel, replica, master):
@@ -111,7 +114,7 @@ def test_a_failover_is_lived_through(new_system: System, replicated: _Replicated
             replicated.sentinel.fail_over()
         else:
             replicated.master.stop()
-        eventually(lambda: replicated.sentinel.master_port() == replicated.replica.port, 20)
+        eventually(lambda: replicated.sentinel.master_port() == replicated.replica.port)
         _succeeds(new_system, 15)
 
 

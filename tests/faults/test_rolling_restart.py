@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 from fix_system import System, eventually
 
@@ -33,19 +32,20 @@ def test_a_rolling_restart_loses_nothing_and_repeats_nothing(new_system: System)
     threads = [threading.Thread(target=load, args=(number,)) for number in range(2)]
     for thread in threads:
         thread.start()
-    time.sleep(1)
-    for worker in workers:
-        assert worker.terminate() == 0
-        new_system.start_worker()
-    for server in servers:
-        addresses.remove(server.address)
-        assert server.terminate() == 0
-        addresses.append(new_system.start_server().address)
-    stopping.set()
-    for thread in threads:
-        thread.join(20)
+    try:
+        eventually(lambda: len(ids) >= 20, what="no tasks are created")
+        for worker in workers:
+            assert worker.terminate() == 0
+            new_system.start_worker()
+        for server in servers:
+            addresses.remove(server.address)
+            assert server.terminate() == 0
+            addresses.append(new_system.start_server().address)
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join(30)
     client = new_system.client()
-    assert len(ids) > 100
     done = [client.wait_for_task(task_id, 30) for task_id in ids]
     assert {(task.status, task.attempt) for task in done} == {("SUCCESS", 1)}
     assert all(new_system.marks(task_id) == ["attempt 1"] for task_id in ids)

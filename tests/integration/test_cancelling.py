@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
-import time
 
 import psutil
 import pytest
@@ -15,7 +13,7 @@ from atm.client import Client
 
 def _running(system: System, client: Client, task_type: str) -> str:
     task = client.create_task(task_type)
-    eventually(lambda: system.marks(task.task_id), 15)
+    eventually(lambda: system.marks(task.task_id))
     return task.task_id
 
 
@@ -35,7 +33,7 @@ def test_a_running_task_is_stopped_and_its_history_says_how(
     answer = client.cancel_task(task_id, requested_by="Ada")
     assert answer.success
     assert "requested" in answer.message
-    done = client.wait_for_task(task_id, 10)
+    done = client.wait_for_task(task_id, 30)
     assert (done.status, done.cancel_requested_by) == ("CANCELLED", "Ada")
     final = next(row for row in client.get_task_logs(task_id) if row.to_status == "CANCELLED")
     assert "cancelled by Ada" in final.message
@@ -47,7 +45,7 @@ def test_a_killed_process_is_gone(system: System, client: Client) -> None:
     pid = int(system.marks(task_id)[0].split()[1])
     assert pid != os.getpid()
     client.cancel_task(task_id)
-    eventually(lambda: not psutil.pid_exists(pid), 4)
+    eventually(lambda: not psutil.pid_exists(pid))
 
 
 def test_tasks_that_wait_never_start(system: System, client: Client) -> None:
@@ -60,7 +58,7 @@ def test_tasks_that_wait_never_start(system: System, client: Client) -> None:
     for task_id in blockers:
         client.cancel_task(task_id)
     after = client.create_task("echo").task_id
-    client.wait_for_task(after, 10)
+    client.wait_for_task(after, 30)
     for task_id in waiting:
         assert [row.to_status for row in client.get_task_logs(task_id)] == ["PENDING", "CANCELLED"]
 
@@ -75,26 +73,23 @@ def test_a_task_that_waits_for_its_retry_is_cancelled_at_once(client: Client) ->
 
 
 def test_a_finished_task_stays_as_it_is(client: Client) -> None:
-    task = client.wait_for_task(client.create_task("echo").task_id, 10)
+    task = client.wait_for_task(client.create_task("echo").task_id, 30)
     answer = client.cancel_task(task.task_id)
     assert not answer.success
     assert "SUCCESS" in answer.message
 
 
-def test_a_handler_is_told_soon(
-    system: System, client: Client, record_property: pytest.RecordProperty
-) -> None:
-    latencies = []
-    for _ in range(10):
-        task_id = _running(system, client, "cooperative")
-        asked = time.time_ns()
+def test_a_handler_is_told_at_once_and_not_with_the_next_heartbeat(new_system: System) -> None:
+    # SQL is looked at with each heartbeat: there is none before the handler has given up waiting.
+    rare = {"ATM_HEARTBEAT_SECONDS": "300", "ATM_WORKER_LEASE_SECONDS": "1200"}
+    new_system.start_server(environment=rare)
+    new_system.start_worker(environment=rare)
+    client = new_system.client()
+    for _ in range(5):
+        task_id = _running(new_system, client, "cooperative")
         client.cancel_task(task_id)
-        client.wait_for_task(task_id, 10)
-        noticed = next(int(mark.split()[1]) for mark in system.marks(task_id) if mark.startswith("noticed"))
-        latencies.append((noticed - asked) / 1e6)
-    record_property("told_ms_median", statistics.median(latencies))
-    print(f"told after {statistics.median(latencies):.0f} ms (median), {max(latencies):.0f} ms (longest)")
-    assert max(latencies) < 3000
+        assert client.wait_for_task(task_id, 30).status == "CANCELLED"
+        assert any(mark.startswith("noticed") for mark in new_system.marks(task_id))
 
 
 def test_no_exception_leaks_into_the_next_task(system: System, client: Client) -> None:
@@ -104,7 +99,7 @@ def test_no_exception_leaks_into_the_next_task(system: System, client: Client) -
     for task_id in ids:
         assert client.wait_for_task(task_id, 30).status in ("CANCELLED", "SUCCESS")
     echoes = [client.create_task("echo").task_id for _ in range(20)]
-    assert {client.wait_for_task(task_id, 10).status for task_id in echoes} == {"SUCCESS"}
+    assert {client.wait_for_task(task_id, 30).status for task_id in echoes} == {"SUCCESS"}
 
 
 def test_without_redis_a_running_task_is_told_through_sql(new_system: System, own_valkey: object) -> None:
@@ -118,4 +113,4 @@ def test_without_redis_a_running_task_is_told_through_sql(new_system: System, ow
     task_id = _running(new_system, client, "cooperative")
     own_valkey.stop()
     assert client.cancel_task(task_id).success
-    assert client.wait_for_task(task_id, 15).status == "CANCELLED"
+    assert client.wait_for_task(task_id, 30).status == "CANCELLED"

@@ -16,7 +16,7 @@ def test_a_delayed_task_starts_when_it_is_due_and_not_before(client: Client) -> 
     tasks = [client.create_task("echo", delay=0.5 + n / 20) for n in range(20)]
     late = []
     for task in tasks:
-        done = client.wait_for_task(task.task_id, 20)
+        done = client.wait_for_task(task.task_id, 30)
         assert done.started_at is not None
         assert done.due_at is not None
         assert done.started_at >= done.due_at
@@ -27,7 +27,7 @@ def test_a_delayed_task_starts_when_it_is_due_and_not_before(client: Client) -> 
 
 def test_a_retry_starts_when_it_is_due_and_not_before(client: Client) -> None:
     task = client.create_task("fail_times", {"times": "1"})
-    done = client.wait_for_task(task.task_id, 20)
+    done = client.wait_for_task(task.task_id, 30)
     assert done.started_at is not None
     assert done.due_at is not None
     assert done.started_at >= done.due_at
@@ -59,5 +59,5 @@ def test_what_waits_survives_every_process(new_system: System) -> None:
     worker.kill()
     new_system.start_server()
     new_system.start_worker()
-    assert new_system.client().wait_for_task(task.task_id, 20).status == "SUCCESS"
+    assert new_system.client().wait_for_task(task.task_id, 30).status == "SUCCESS"
     new_system.check_history()

@@ -11,7 +11,7 @@ from atm.errors import PreconditionError
 
 def test_a_model_takes_values_of_every_kind(client: Client) -> None:
     task = client.create_task("typed", {"customer": "Ada", "amount": 7, "items": ["a", "b"]})
-    done = client.wait_for_task(task.task_id, 10)
+    done = client.wait_for_task(task.task_id, 30)
     assert done.result_values() == {"customer": "Ada", "amount": 7, "items": ["a", "b"], "note": None}
 
 
@@ -25,12 +25,12 @@ def test_a_payload_that_does_not_fit_fails_at_once_with_the_field(client: Client
 
 @pytest.mark.parametrize("kind", ["set", "big"])
 def test_a_result_that_cannot_be_kept_fails_at_once(client: Client, kind: str) -> None:
-    done = client.wait_for_task(client.create_task("bad_result", {"kind": kind}).task_id, 10)
+    done = client.wait_for_task(client.create_task("bad_result", {"kind": kind}).task_id, 30)
     assert (done.status, done.error_reason, done.attempt) == ("FAILED", "INVALID_RESULT", 1)
 
 
 def test_an_isolated_handler_runs_in_a_process_of_its_own_and_can_speak(client: Client) -> None:
-    done = client.wait_for_task(client.create_task("isolated").task_id, 20)
+    done = client.wait_for_task(client.create_task("isolated").task_id, 30)
     assert done.status == "SUCCESS", done
     assert done.result["pid"] != done.result["parent"]
     assert done.progress_message == "on my own"
@@ -49,7 +49,7 @@ def test_an_isolated_handler_runs_in_a_process_of_its_own_and_can_speak(client: 
 def test_an_isolated_handler_that_dies_takes_nobody_with_it(
     client: Client, how: str, reason: str, words: str
 ) -> None:
-    done = client.wait_for_task(client.create_task("isolated_fails", {"how": how}).task_id, 20)
+    done = client.wait_for_task(client.create_task("isolated_fails", {"how": how}).task_id, 30)
     assert (done.status, done.error_reason) == ("FAILED", reason)
     assert words in done.error_message
 
@@ -79,7 +79,7 @@ def test_an_accepted_type_without_a_handler_ends_failed(new_system: System) -> N
     new_system.start_server("--accept-unknown-types")
     new_system.start_worker()
     client = new_system.client()
-    done = client.wait_for_task(client.create_task("nobody_has_this").task_id, 10)
+    done = client.wait_for_task(client.create_task("nobody_has_this").task_id, 30)
     assert (done.status, done.error_reason, done.attempt) == ("FAILED", "NO_HANDLER", 1)
     new_system.check_history()
 
@@ -99,7 +99,7 @@ def test_the_registry_shows_a_worker_and_forgets_it_when_it_leaves(new_system: S
 
 def test_handlers_that_cannot_be_imported_end_the_worker_with_one_line(new_system: System) -> None:
     worker = new_system.start_worker(environment={"ATM_HANDLERS": "no_such_module"}, wait=False)
-    assert worker.popen.wait(20) != 0
+    assert worker.popen.wait(60) != 0
     said = worker.output()
     assert "atm worker: ATM_HANDLERS: there is no module 'no_such_module'" in said
     assert "Traceback" not in said

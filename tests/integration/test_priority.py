@@ -27,31 +27,36 @@ def _starts(folder: Path) -> list[tuple[str, int]]:
     return [(row[3], int(row[2])) for row in sorted(rows, key=lambda row: int(row[0]))]
 
 
-def _block(client: Client, system: System) -> None:
-    client.create_task("note_start", {"name": "block", "seconds": "1.5"})
-    eventually(lambda: _starts(system.folder))
+def _hold(client: Client, system: System) -> str:
+    """Keeps the only thread until `let_go("go")`; the task that does it."""
+    task = client.create_task("hold", {"until": "go"})
+    eventually(lambda: system.marks(task.task_id))
+    return task.task_id
+
+
+def _finish(client: Client, system: System, ids: list[str]) -> None:
+    """Lets the thread go on; returns when all of these have ended."""
+    system.let_go("go")
+    assert {client.wait_for_task(task_id, 60).status for task_id in ids} == {"SUCCESS"}
 
 
 def test_a_high_task_overtakes_every_normal_one_that_has_not_begun(slow_system: System) -> None:
     client = slow_system.client()
-    _block(client, slow_system)
-    for number in range(20):
-        client.create_task("note_start", {"name": f"normal-{number}"})
-    client.create_task("note_start", {"name": "high"}, priority="high")
-    eventually(lambda: len(_starts(slow_system.folder)) == 22, 20)
+    held = _hold(client, slow_system)
+    normal = [client.create_task("note_start", {"name": f"normal-{n}"}).task_id for n in range(20)]
+    high = client.create_task("note_start", {"name": "high"}, priority="high").task_id
+    _finish(client, slow_system, [held, *normal, high])
     names = [name for name, _ in _starts(slow_system.folder)]
-    assert names[1] == "high"
-    assert names[2:] == [f"normal-{number}" for number in range(20)]
+    assert names == ["high", *(f"normal-{number}" for number in range(20))]
 
 
 def test_a_flood_of_high_leaves_normal_one_start_in_nine(slow_system: System) -> None:
     client = slow_system.client()
-    _block(client, slow_system)
-    for number in range(40):
-        client.create_task("note_start", {"name": f"high-{number}"}, priority="high")
-    for number in range(4):
-        client.create_task("note_start", {"name": f"normal-{number}"})
-    eventually(lambda: len(_starts(slow_system.folder)) == 45, 20)
-    priorities = [priority for _, priority in _starts(slow_system.folder)][1:]
+    held = _hold(client, slow_system)
+    high = [client.create_task("note_start", {"name": "high"}, priority="high").task_id for _ in range(40)]
+    normal = [client.create_task("note_start", {"name": "normal"}).task_id for _ in range(4)]
+    _finish(client, slow_system, [held, *high, *normal])
+    priorities = [priority for _, priority in _starts(slow_system.folder)]
+    assert len(priorities) == 44
     for begin in range(0, 36, 9):
         assert priorities[begin : begin + 9].count(0) == 1, priorities

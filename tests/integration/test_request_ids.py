@@ -14,7 +14,7 @@ from atm.errors import InvalidArgumentError, RequestReusedError
 
 def test_the_same_request_gives_the_same_task(client: Client) -> None:
     first = client.create_task("echo", {"a": "1"}, request_id="same")
-    client.wait_for_task(first.task_id, 10)
+    client.wait_for_task(first.task_id, 30)
     again = client.create_task("echo", {"a": "1"}, request_id="same")
     assert (again.task_id, again.status) == (first.task_id, "SUCCESS")
 

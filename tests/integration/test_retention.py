@@ -25,8 +25,8 @@ def test_what_has_ended_is_deleted_after_its_time_with_its_history(new_system: S
     waits = client.create_task("echo", delay=600).task_id
     runs = client.create_task("slow", {"seconds": "30"}).task_id
     for task_id in ended:
-        client.wait_for_task(task_id, 20)
-    eventually(lambda: all(_is_gone(new_system, task_id) for task_id in ended), 20)
+        client.wait_for_task(task_id, 30)
+    eventually(lambda: all(_is_gone(new_system, task_id) for task_id in ended))
     assert client.get_task(waits).status == "PENDING"
     assert client.get_task(runs).status == "PROCESSING"
     left = select(func.count()).select_from(LOG).where(LOG.c.task_id.in_(ended))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,22 +59,42 @@ def test_whatever_threads_put_is_taken_once_and_in_their_order(
     assert len(taken) == sum(map(sum, threads))
 
 
+@contextmanager
+def _when_it_waits(queue: BatchQueue[int], then: Callable[[], None]) -> Iterator[list[float]]:
+    """Does `then` at the moment when `take` begins to wait; for how long it was ready to wait, each time."""
+    bell: Any = queue._bell
+    waited: list[float] = []
+
+    class Bell:
+        release = bell.release
+
+        def acquire(self, timeout: float) -> bool:
+            waited.append(timeout)
+            then()
+            return bool(bell.acquire(timeout=timeout))
+
+    queue._bell = Bell()  # type: ignore[assignment]
+    yield waited
+    queue._bell = bell
+
+
 def test_those_who_put_the_last_batch_are_waited_for_and_one_that_was_alone_is_not() -> None:
     queue: BatchQueue[int] = BatchQueue(100)
     queue.extend(range(3))
     assert queue.take(60) == [0, 1, 2]
     queue.put(3)
-    threading.Timer(0.05, lambda: queue.extend([4, 5])).start()
-    # Not for a minute: only until all three are here.
-    assert queue.take(60) == [3, 4, 5]
+    with _when_it_waits(queue, lambda: queue.extend([4, 5])) as waited:
+        # For all three.
+        assert queue.take(60) == [3, 4, 5]
+    assert waited == [60]
     for number in range(6, 12):
         # They do not come again: less and less is expected.
         queue.put(number)
         assert queue.take(0.001) == [number]
     queue.put(12)
-    began = time.monotonic()
-    assert queue.take(60) == [12]
-    assert time.monotonic() - began < 30
+    with _when_it_waits(queue, lambda: None) as waited:
+        assert queue.take(60) == [12]
+    assert waited == []
 
 
 def test_closing_ends_the_waiting() -> None:
@@ -80,6 +102,7 @@ def test_closing_ends_the_waiting() -> None:
     queue.extend(range(5))
     assert queue.take(60) == [0, 1, 2, 3, 4]
     queue.put(5)
-    threading.Timer(0.05, queue.close).start()
-    assert queue.take(60) == [5]
-    assert queue.take(60) == []
+    with _when_it_waits(queue, queue.close) as waited:
+        assert queue.take(60) == [5]
+        assert queue.take(60) == []
+    assert waited == [60]

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
 import pytest
 from fake_task_service import FakeTaskService, info, rich_status, violations
+from fix_system import eventually
 
 from atm.rpc import task_service_pb2 as pb
 
 Code = grpc.StatusCode
-ATM = [sys.executable, "-c", "import sys; from atm_cli.main import main; sys.exit(main())"]
+# Ctrl-C ends it, as in a terminal: jobs in the background, of which the tests may be one, ignore SIGINT
+# and hand that down to what they start.
+_MAIN = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "from atm_cli.main import main; sys.exit(main())"
+)
+ATM = [sys.executable, "-c", _MAIN]
 
 
 @pytest.mark.parametrize(
@@ -145,10 +154,10 @@ def test_an_interrupted_wait_exits_with_130_and_says_that_the_task_goes_on(
     address: str, service: FakeTaskService
 ) -> None:
     command = [*ATM, "task", "create", "stuck", "--wait", "-s", address]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        wait_until_polled(service)
+    with _started(command) as process:
+        eventually(lambda: service.received(pb.WaitTaskRequest), what="the command has not begun to wait")
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert out == ""
     assert "task-1 goes on" in err
@@ -159,19 +168,20 @@ def test_a_reader_that_has_gone_ends_the_command_quietly(atm: Any, address: str)
     for _ in range(3):
         atm("task", "create", "send")
     command = [*ATM, "task", "list", "-o", "json", "-s", address]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with _started(command) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
         err = process.stderr.read()
-    assert process.wait() == 1
+        assert process.wait(60) == 1
     assert err == ""
 
 
-def wait_until_polled(service: FakeTaskService) -> None:
-    import time
-
-    give_up = time.monotonic() + 20
-    while not service.received(pb.WaitTaskRequest):
-        assert time.monotonic() < give_up, "the command has not begun to wait"
-        time.sleep(0.02)
+@contextlib.contextmanager
+def _started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A command whose output the test reads; killed at the end, should it go on."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()

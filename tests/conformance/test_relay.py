@@ -1,0 +1,90 @@
+"""The relay: what should have its message by now gets it, once, and is looked after until it starts."""
+
+from __future__ import annotations
+
+import pytest
+from fake_dispatcher import FakeDispatcher
+from make_tasks import Tasks
+
+from atm.models import now
+from atm.scheduler import relay as module
+from atm.scheduler.relay import Relay
+from atm.service.attempts import AttemptService
+from atm.service.outcomes import Failed
+from atm.states import Reason, Status
+from atm.store.database import Database
+
+
+@pytest.fixture
+def dispatcher() -> FakeDispatcher:
+    return FakeDispatcher()
+
+
+@pytest.fixture
+def relay(database: Database, dispatcher: FakeDispatcher) -> Relay:
+    return Relay(database, dispatcher, 0.1)
+
+
+def test_what_is_due_is_sent_and_what_is_not_is_left(
+    made: Tasks, relay: Relay, dispatcher: FakeDispatcher
+) -> None:
+    due = made.waiting(priority=1)
+    made.set_ago(due, dispatch_at=1)
+    # Its creation has only just sent its message.
+    made.waiting()
+    made.waiting(delay_ms=3_600_000)
+    made.running()
+    made.ended()
+    assert not relay.run_once()
+    assert dispatcher.sent == [[(due, 1, 1)]]
+    assert not relay.run_once()
+    assert len(dispatcher.sent) == 1
+
+
+def test_a_delay_that_is_over_is_due(made: Tasks, relay: Relay, dispatcher: FakeDispatcher) -> None:
+    task = made.waiting(delay_ms=3_600_000)
+    made.set_ago(task, due_at=0, dispatch_at=0)
+    relay.run_once()
+    assert dispatcher.sent == [[(task, 1, 0)]]
+
+
+def test_a_retry_asks_for_the_next_attempt(made: Tasks, relay: Relay, dispatcher: FakeDispatcher) -> None:
+    task = made.ended(Failed(Reason.HANDLER_ERROR, "boom"))
+    assert made.get(task).status == Status.PENDING
+    relay.run_once()
+    assert dispatcher.sent == [[(task, 2, 0)]]
+
+
+def test_a_failed_send_leaves_it_due(made: Tasks, relay: Relay, dispatcher: FakeDispatcher) -> None:
+    task = made.waiting()
+    made.set_ago(task, dispatch_at=1)
+    dispatcher.works = False
+    before = made.get(task)
+    # Not at once: Redis is away.
+    assert not relay.run_once()
+    assert made.get(task) == before
+    dispatcher.works = True
+    relay.run_once()
+    assert dispatcher.sent == [[(task, 1, 0)]]
+    assert made.get(task).dispatch_at > now()  # type: ignore[operator]
+
+
+def test_more_than_a_batch_is_sent_in_turns_from_the_one_that_is_due_longest(
+    made: Tasks, relay: Relay, dispatcher: FakeDispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BATCH", 2)
+    ids = [made.waiting() for _ in range(5)]
+    for age, task_id in enumerate(ids, 1):
+        made.set_ago(task_id, dispatch_at=age)
+    assert [relay.run_once() for _ in range(3)] == [True, True, False]
+    assert [task.task_id for batch in dispatcher.sent for task in batch] == ids[::-1]
+
+
+def test_what_starts_while_its_message_is_sent_is_not_looked_after_any_more(
+    made: Tasks, relay: Relay, dispatcher: FakeDispatcher, database: Database
+) -> None:
+    task = made.waiting()
+    made.set_ago(task, dispatch_at=1)
+    dispatcher.meanwhile = lambda: AttemptService(database, "w").claim(task, 1)
+    relay.run_once()
+    assert (made.get(task).status, made.get(task).dispatch_at) == (Status.PROCESSING, None)
