@@ -39,7 +39,7 @@ broker = WorkerBroker(
 dramatiq.set_broker(broker)
 
 
-# Whatever comes out of a handler is in its task's history; in the worker's log one line is enough.
+# Why an attempt failed is in its task's history; in the worker's log one line is enough.
 @dramatiq.actor(
     actor_name=keys.actor_of(keys.HIGH_QUEUE), queue_name=keys.HIGH_QUEUE, throws=(BaseException,)
 )

@@ -119,6 +119,8 @@ class Attempt:
         self.handle: Handle | None = None
         #: What came out of the handler's own code, if it raised.
         self.raised: BaseException | None = None
+        #: What came out of its execution.
+        self.failure: BaseException | None = None
         #: SQL was told of an end that the handler has not reached.
         self.given_up = False
         #: Its end is reported from elsewhere, after its thread is free.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from atm.service.attempts import ClaimedTask
 from atm.service.outcomes import Failed, Succeeded
 from atm.states import Reason
 from atm.worker.attempt import Attempt, Attempts
@@ -12,6 +13,15 @@ from atm.worker.completer import Completer
 from atm.worker.executors import Executor
 from atm.worker.handlers import HandlerRegistry
 from atm.worker.payloads import PayloadError, bind, encode_result
+
+
+class AttemptFailed(Exception):  # noqa: N818 - it says what happened
+    """An attempt did not succeed; why is in the attempt.
+
+    Dramatiq, which gives some exceptions a meaning of its own, gets this one
+    in the place of what came out of a handler. Nor does it look at that, which
+    may do anything when it is looked at, and end the thread.
+    """
 
 
 class Execution:
@@ -34,14 +44,24 @@ class Execution:
     def run(self, attempt: Attempt) -> None:
         """Runs an attempt until its handler returns; its end is then on its way to SQL.
 
-        Returns at once when the hint is out of date. Raises whatever comes out
-        of the handler, its payload's model or its executor: the retry
-        middleware says what kind of end that is.
+        Returns at once when the hint is out of date. Raises AttemptFailed when
+        something came out of the handler, its payload's model or its executor:
+        it is in `attempt.failure`, and the retry middleware says what kind of
+        end that is.
         """
         task = self._claims.begin(attempt)
         if task is None:
             return
         attempt.prepare(task)
+        try:
+            self._run(attempt, task)
+        except BaseException as error:  # noqa: BLE001 - it is raised again, in other words
+            attempt.failure = error
+        else:
+            return
+        raise AttemptFailed(f"task {attempt.id.task_id}, attempt {attempt.id.number}")
+
+    def _run(self, attempt: Attempt, task: ClaimedTask) -> None:
         spec = self._registry.get(task.task_type)
         if spec is None:
             error = f"this worker has no handler for the task type {task.task_type!r}"
