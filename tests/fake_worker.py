@@ -286,7 +286,14 @@ class FakeWorker:
 
     def process(self, attempt: Attempt) -> None:
         """What a thread of Dramatiq does with an attempt that was handed out to it, its own code included."""
-        self._dramatiq.process_message(AttemptMessage(attempt))
+        try:
+            self._dramatiq.process_message(AttemptMessage(attempt))
+        except BaseException as error:
+            died = type.__repr__(type(error))
+        else:
+            return
+        # Not from the error: pytest would look at it.
+        raise AssertionError(f"the thread died: {died}")
 
     def run(self, message: FetchedMessage | None = None) -> Attempt:
         """An attempt that was processed from its message to its end."""
