@@ -151,7 +151,7 @@ class Attempt:
     def interrupt(self, kind: Kind, requested_by: str = "") -> None:
         """Tells the handler to stop. The first reason counts."""
         if self.interruption is None and self.context is not None:
-            self.interruption = Interruption(kind, requested_by)
+            self.interruption = Interruption(kind, requested_by, time.monotonic())
             self.context.interrupt(self.interruption)
             self.press()
 
