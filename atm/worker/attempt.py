@@ -2,14 +2,15 @@
 
 FETCHED ──→ CLAIMED ──→ RUNNING ──→ ENDING ──→ STORED
    │           │           │           ├─────→ HANDED_BACK
-   │           │           │           └─────→ UNSTORED ──→ ENDING
+   │           │           │           └─────→ UNSTORED ──→ STORED
    ├───────────┴───────────┴─────→ DROPPED
    └──────────────────────────────→ HANDED_BACK
 
 CLAIMED → ENDING is an attempt that is handed back before a thread got to it,
-FETCHED → RUNNING one that its thread claims itself, RUNNING → DROPPED one whose
-claim was refused. An attempt need not have a message (it may come from SQL) nor
-hold a thread: when its thread is free is told apart from how it ends.
+CLAIMED → FETCHED one whose claim was turned away before it was sent, and
+FETCHED → RUNNING one that its thread claims itself; where that claim is refused,
+it is dropped. An attempt need not have a message (it may come from SQL) nor hold
+a thread: when its thread is free is told apart from how it ends.
 """
 
 from __future__ import annotations
