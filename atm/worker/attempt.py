@@ -182,8 +182,9 @@ class Attempts:
         self._all: dict[AttemptId, Attempt] = {}
         self._ready: deque[Attempt] = deque()
         self._out: set[Attempt] = set()
-        # Those whose handler is being called, by task.
-        self._running: dict[str, Attempt] = {}
+        # Those whose handler is being called. Two may be of one task: the first was given up on, and
+        # does not stop.
+        self._running: dict[Attempt, None] = {}
 
     # -- states ---------------------------------------------------------------
 
@@ -298,22 +299,21 @@ class Attempts:
     def begin_handler(self, attempt: Attempt) -> None:
         """The attempt's handler is called: from now on it can be interrupted."""
         with self._changed:
-            self._running[attempt.id.task_id] = attempt
+            self._running[attempt] = None
 
     def end_handler(self, attempt: Attempt) -> None:
         """Its handler is over, however it ended."""
         with self._changed:
-            if self._running.get(attempt.id.task_id) is attempt:
-                del self._running[attempt.id.task_id]
+            self._running.pop(attempt, None)
 
     def running(self) -> list[Attempt]:
         """Those whose handler is being called, even where SQL was told of their end already."""
         with self._changed:
-            return list(self._running.values())
+            return list(self._running)
 
     def running_of(self, task_id: str) -> Attempt | None:
-        """The one of this task whose handler is being called, if there is one."""
-        return self._running.get(task_id)
+        """One of this task whose handler is being called, if there is one."""
+        return next((attempt for attempt in self.running() if attempt.id.task_id == task_id), None)
 
     @property
     def load(self) -> int:
