@@ -332,3 +332,50 @@ class _NoClaims:
 def messages(count: int) -> Iterator[FetchedMessage]:
     """As many messages, of tasks that are numbered from 0."""
     return (fetched(f"{number:036d}") for number in range(count))
+
+
+class FakeDatabase:
+    """SQL without tables: `work` gets no connection, and finds fakes of the statements. Raises `error`."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    def write(self, work: Callable[[Any], Any]) -> Any:
+        """What `work` returns."""
+        if self.error is not None:
+            raise self.error
+        return work(None)
+
+    read = write
+
+
+class FakeFlags:
+    """Cancel flags, and the channel on which they are told, as `CancelFlags`."""
+
+    def __init__(self) -> None:
+        #: Of tasks, with who asked.
+        self.raised: dict[str, str] = {}
+        #: What the channel gives out; None: nothing, for as long as was waited.
+        self.channel: deque[str | None] = deque()
+        self.asked: list[Sequence[str]] = []
+        self.is_away = False
+        self.is_closed = False
+
+    def of(self, task_ids: Sequence[str]) -> dict[str, str]:
+        self._answer()
+        self.asked.append(task_ids)
+        return {task_id: self.raised[task_id] for task_id in task_ids if task_id in self.raised}
+
+    def subscription(self) -> FakeFlags:
+        return self
+
+    def next(self, seconds: float) -> str | None:
+        self._answer()
+        return self.channel.popleft() if self.channel else None
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def _answer(self) -> None:
+        if self.is_away:
+            raise BrokerUnavailableError("away")
