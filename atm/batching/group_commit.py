@@ -172,7 +172,7 @@ class GroupCommit(Generic[Item, Result]):
         portion: list[Entry[Item, Result]] = []
         held = 0
         for entry in entries:
-            size = self._size(entry[0]) if self._size is not None else 0
+            size = self._size_of(entry[0])
             if portion and held + size > MOST_CHARACTERS:
                 yield portion
                 portion, held = [], 0
@@ -180,6 +180,16 @@ class GroupCommit(Generic[Item, Result]):
             held += size
         if portion:
             yield portion
+
+    def _size_of(self, item: Item) -> int:
+        if self._size is None:
+            return 0
+        try:
+            return self._size(item)
+        except Exception:
+            # By itself, so that the others are answered, whatever becomes of it.
+            logger.exception("%s: the size of an item cannot be told", self._thread.name)
+            return MOST_CHARACTERS
 
     def _commit(self, items: Sequence[Item]) -> list[Result | Exception]:
         while True:
