@@ -39,18 +39,13 @@ broker = WorkerBroker(
 dramatiq.set_broker(broker)
 
 
-# Whatever comes out of a handler is in its task's history; in the worker's log one line is enough.
-@dramatiq.actor(
-    actor_name=keys.actor_of(keys.HIGH_QUEUE), queue_name=keys.HIGH_QUEUE, throws=(BaseException,)
-)
+@dramatiq.actor(actor_name=keys.actor_of(keys.HIGH_QUEUE), queue_name=keys.HIGH_QUEUE)
 def run_high(attempt: Attempt) -> None:
     """Runs one attempt of a High task."""
     _runtime.execution.run(attempt)
 
 
-@dramatiq.actor(
-    actor_name=keys.actor_of(keys.NORMAL_QUEUE), queue_name=keys.NORMAL_QUEUE, throws=(BaseException,)
-)
+@dramatiq.actor(actor_name=keys.actor_of(keys.NORMAL_QUEUE), queue_name=keys.NORMAL_QUEUE)
 def run_normal(attempt: Attempt) -> None:
     """Runs one attempt of a Normal task."""
     _runtime.execution.run(attempt)

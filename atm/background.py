@@ -78,4 +78,4 @@ class Runner:
 
 
 def _kebab(name: str) -> str:
-    return re.sub("(?<!^)([A-Z])", r"-\1", name).lower()
+    return re.sub("(?<=[a-z])([A-Z])", r"-\1", name).lower().strip("_")

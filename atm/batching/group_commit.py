@@ -171,7 +171,7 @@ class GroupCommit(Generic[Item, Result]):
         """
         held = first = 0
         for place, (item, _) in enumerate(entries):
-            size = self._size(item) if self._size is not None else 0
+            size = self._size_of(item)
             if held + size > MOST_CHARACTERS and place > first:
                 self._settle_together(entries[first:place])
                 held, first = 0, place
@@ -186,6 +186,16 @@ class GroupCommit(Generic[Item, Result]):
             logger.exception("%s: a commit failed in a way that was not foreseen", self._thread.name)
             results = [defect] * len(entries)
         self._deliver(partial(_answer, entries, results))
+
+    def _size_of(self, item: Item) -> int:
+        if self._size is None:
+            return 0
+        try:
+            return self._size(item)
+        except Exception:
+            # By itself, so that the others are answered, whatever becomes of it.
+            logger.exception("%s: the size of an item cannot be told", self._thread.name)
+            return MOST_CHARACTERS
 
     def _commit(self, items: Sequence[Item]) -> list[Result | Exception]:
         while True:

@@ -41,20 +41,21 @@ def connect(url: str) -> redis.Redis:
     `redis+sentinel://host:port,host:port/service/db` asks the Sentinels which
     one is the master, each time that it connects.
     """
-    options: dict[str, Any] = {
+    patience: dict[str, Any] = {
         "socket_connect_timeout": CONNECT_SECONDS,
         "socket_timeout": ANSWER_SECONDS,
         # One new try for a pooled connection that the server has closed, ...
         "retry": Retry(ExponentialBackoff(cap=0.1, base=0.01), 1),
-        # ... or that leads to what was the master before a failover.
-        "retry_on_error": [redis.exceptions.ReadOnlyError],
     }
+    # ... or that leads to what was the master before a failover.
+    options = {**patience, "retry_on_error": [redis.exceptions.ReadOnlyError]}
     if not url.startswith(SENTINEL_SCHEME):
         return redis.Redis.from_url(url, **options)
     address = parse_sentinel_url(url)
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
         address.sentinels,
-        sentinel_kwargs={"socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": ANSWER_SECONDS},
+        # Not redis-py's own, which waits for seconds between its tries, for each Sentinel that is away.
+        sentinel_kwargs=patience,
         username=address.username,
         password=address.password,
         db=address.db,

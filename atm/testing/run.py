@@ -243,9 +243,9 @@ class HandlerRun:
             self._start_pressing()
         try:
             self._execution.run(self._attempt)
-        except BaseException as error:  # noqa: BLE001 - every end is told, as a worker does
-            self._error = error
-            self._ends.complete(self._attempt, outcome_of(self._attempt, error))
+            if (error := self._attempt.failure) is not None:
+                self._error = error
+                self._ends.complete(self._attempt, outcome_of(self._attempt, error))
         finally:
             if self._presses:
                 self._interrupter.stop()

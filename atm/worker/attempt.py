@@ -2,14 +2,15 @@
 
 FETCHED ──→ CLAIMED ──→ RUNNING ──→ ENDING ──→ STORED
    │           │           │           ├─────→ HANDED_BACK
-   │           │           │           └─────→ UNSTORED ──→ ENDING
+   │           │           │           └─────→ UNSTORED ──→ STORED
    ├───────────┴───────────┴─────→ DROPPED
    └──────────────────────────────→ HANDED_BACK
 
 CLAIMED → ENDING is an attempt that is handed back before a thread got to it,
-FETCHED → RUNNING one that its thread claims itself, RUNNING → DROPPED one whose
-claim was refused. An attempt need not have a message (it may come from SQL) nor
-hold a thread: when its thread is free is told apart from how it ends.
+CLAIMED → FETCHED one whose claim was turned away before it was sent, and
+FETCHED → RUNNING one that its thread claims itself; where that claim is refused,
+it is dropped. An attempt need not have a message (it may come from SQL) nor hold
+a thread: when its thread is free is told apart from how it ends.
 """
 
 from __future__ import annotations
@@ -121,6 +122,8 @@ class Attempt:
         self.handle: Handle | None = None
         #: What came out of the handler's own code, if it raised.
         self.raised: BaseException | None = None
+        #: What came out of its execution.
+        self.failure: BaseException | None = None
         #: SQL was told of an end that the handler has not reached.
         self.given_up = False
         #: Its end is reported from elsewhere, after its thread is free.
@@ -141,7 +144,7 @@ class Attempt:
     def interrupt(self, kind: Kind, requested_by: str = "") -> None:
         """Tells the handler to stop. The first reason counts."""
         if self.interruption is None and self.context is not None:
-            self.interruption = Interruption(kind, requested_by)
+            self.interruption = Interruption(kind, requested_by, time.monotonic())
             self.context.interrupt(self.interruption)
             self.press()
 
@@ -171,8 +174,9 @@ class Attempts:
         self._all: dict[AttemptId, Attempt] = {}
         self._ready: deque[Attempt] = deque()
         self._out: set[Attempt] = set()
-        # Those whose handler is being called.
-        self._running: dict[AttemptId, Attempt] = {}
+        # Those whose handler is being called. Two may be of one task: the first was given up on, and
+        # does not stop.
+        self._running: dict[Attempt, None] = {}
 
     # -- states ---------------------------------------------------------------
 
@@ -204,7 +208,7 @@ class Attempts:
             if state is State.CLAIMED:
                 self._ledger.remove(*attempt.id)
             if to is State.ENDING:
-                self._running.pop(attempt.id, None)
+                self._running.pop(attempt, None)
             attempt.state = to
             if to in LEFT:
                 self._all.pop(attempt.id, None)
@@ -289,17 +293,17 @@ class Attempts:
     def begin_handler(self, attempt: Attempt) -> None:
         """The attempt's handler is called: from now on, until it ends, it can be interrupted."""
         with self._changed:
-            self._running[attempt.id] = attempt
+            self._running[attempt] = None
 
     def running(self) -> list[Attempt]:
         """Those whose handler is being called, even where SQL was told of their end already."""
         with self._changed:
-            return list(self._running.values())
+            return list(self._running)
 
     def runs(self, task_id: str) -> bool:
         """Whether a handler is being called for this task."""
         with self._changed:
-            return any(attempt_id.task_id == task_id for attempt_id in self._running)
+            return any(attempt.id.task_id == task_id for attempt in self._running)
 
     @property
     def load(self) -> int:

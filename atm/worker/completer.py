@@ -53,8 +53,8 @@ class Completer:
                 self._ends.submit(End(*attempt.id, outcome, attempt.log.take()), reply)
             except AtmError as error:
                 reply.set_exception(error)
-        # It holds the frames of the handler, and they hold the attempt.
-        attempt.raised = None
+        # They hold the frames of the handler, and those hold the attempt.
+        attempt.raised = attempt.failure = None
         if len(self._ends) > MOST_ENDING:
             reply.wait()
         return True

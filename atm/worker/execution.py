@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from atm.service.attempts import ClaimedTask
 from atm.service.outcomes import Failed, Succeeded
 from atm.states import Reason
 from atm.worker.attempt import Attempt, Attempts
@@ -34,14 +35,22 @@ class Execution:
     def run(self, attempt: Attempt) -> None:
         """Runs an attempt until its handler returns; its end is then on its way to SQL.
 
-        Returns at once when the hint is out of date. Raises whatever comes out
-        of the handler, its payload's model or its executor: the retry
-        middleware says what kind of end that is.
+        Returns at once when the hint is out of date. What comes out of the
+        handler, its payload's model or its executor is kept in
+        `attempt.failure`: the retry middleware says what kind of end that is.
+        It is not raised, because Dramatiq would look at it, and believe a
+        handler that raises one of Dramatiq's own exceptions.
         """
         task = self._claims.begin(attempt)
         if task is None:
             return
         attempt.prepare(task)
+        try:
+            self._run(attempt, task)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the attempt gets an end
+            attempt.failure = error
+
+    def _run(self, attempt: Attempt, task: ClaimedTask) -> None:
         spec = self._registry.get(task.task_type)
         if spec is None:
             error = f"this worker has no handler for the task type {task.task_type!r}"

@@ -65,13 +65,19 @@ class Interrupter:
         self._completer = completer
 
     def run_once(self) -> bool:
-        """Looks at every running attempt."""
+        """Looks at every running attempt. Raises what one could not be stopped for, after a look at all."""
         now = time.monotonic()
+        defect: Exception | None = None
         for attempt in self._attempts.running():
-            if attempt.deadline is not None and now >= attempt.deadline:
-                attempt.interrupt(Kind.TIMEOUT)
-            attempt.press()
+            try:
+                if attempt.deadline is not None and now >= attempt.deadline:
+                    attempt.interrupt(Kind.TIMEOUT)
+                attempt.press()
+            except Exception as error:  # noqa: BLE001 - raised below: those beside it have their time, too
+                defect = error
             self._give_up_if_stuck(attempt, now)
+        if defect is not None:
+            raise defect
         return False
 
     def _give_up_if_stuck(self, attempt: Attempt, now: float) -> None:
@@ -86,5 +92,10 @@ class Interrupter:
             self._completer.give_up(attempt, outcome)
         except UnavailableError:
             return  # at the next tick
+        except Exception:
+            # What SQL refuses now it refuses at the next tick, too. The server ends what is overdue.
+            logger.exception("task %s cannot be given up on", attempt.id.task_id)
+            attempt.given_up = True
+            return
         task = attempt.task
         logger.warning("task %s (%s) is over its time and does not stop", task.task_id, task.task_type)

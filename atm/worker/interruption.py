@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from atm.errors import TaskCancelled, TaskInterrupted, TaskTimedOut
@@ -26,8 +25,8 @@ class Interruption:
     """One reason, since when (`time.monotonic`), and who asked, where someone did."""
 
     kind: Kind
-    requested_by: str = ""
-    at: float = field(default_factory=time.monotonic)
+    requested_by: str
+    at: float
 
     def exception(self) -> TaskInterrupted:
         """What is raised in the handler."""

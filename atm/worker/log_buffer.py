@@ -7,6 +7,8 @@ import threading
 from atm.models import now
 from atm.service.attempts import Line, Progress, Report
 from atm.store.logs import clip
+from atm.values import storable
+from atm.worker.texts import plain
 
 #: The most lines that one attempt can add to its task's history, and characters in them.
 MAX_LINES = 1000
@@ -33,7 +35,7 @@ class LogBuffer:
         with self._lock:
             if self._full:
                 return
-            message = clip(message)
+            message = clip(plain(message))
             self._count += 1
             self._characters += len(message)
             self._full = self._count == MAX_LINES or self._characters > MAX_CHARACTERS
@@ -45,7 +47,8 @@ class LogBuffer:
     def progress(self, fraction: float, message: str) -> None:
         """Replaces what was last said about the progress."""
         with self._lock:
-            self._progress = Progress(fraction, message)
+            # Lines are made so where they are stored.
+            self._progress = Progress(fraction, storable(plain(message)))
 
     def take(self) -> Report:
         """What was said since the last time."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 from atm.errors import UnavailableError
 from atm.service.attempts import AttemptService
 from atm.worker.attempt import Attempt, Attempts
+
+logger = logging.getLogger(__name__)
 
 
 class LogFlusher:
@@ -33,3 +37,6 @@ class LogFlusher:
             except UnavailableError:
                 attempt.log.put_back(report)
                 raise
+            except Exception:
+                # It is not insisted on, so that it does not keep what others have said.
+                logger.exception("task %s: what its handler said cannot be stored", attempt.id.task_id)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from atm.errors import InvalidArgumentError
 from atm.values import encode_values
+from atm.worker.texts import name_of, plain, text_of
 
 #: Names and values of a result together, in bytes of UTF-8.
 MAX_RESULT_BYTES = 1024 * 1024
@@ -43,12 +44,22 @@ def bind(payload: Mapping[str, str], model: type[BaseModel] | None) -> Any:
 
 
 def encode_result(value: Any) -> dict[str, str]:
-    """The result as it is stored. Raises ResultError."""
+    """The result as it is stored. Raises ResultError, and nothing else."""
+    try:
+        return _encode(value)
+    except ResultError:
+        raise
+    except BaseException as error:
+        # A model's serializers, or a mapping's methods, are the handler's code, too.
+        raise ResultError(f"{name_of(error)}: {text_of(error)}") from error
+
+
+def _encode(value: Any) -> dict[str, str]:
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
     mapping = {} if value is None else value if isinstance(value, Mapping) else {"result": value}
     try:
-        result = encode_values(mapping)
+        result = {plain(key): plain(text) for key, text in encode_values(mapping).items()}
     except InvalidArgumentError as error:
         raise ResultError("; ".join(v.description for v in error.violations)) from error
     size = sum(len(key.encode()) + len(text.encode()) for key, text in result.items())

@@ -13,7 +13,6 @@ import socket
 import sys
 import threading
 import time
-import traceback
 from datetime import datetime
 from typing import Any
 
@@ -28,7 +27,7 @@ from atm.worker.executors.thread import ThreadExecutor
 from atm.worker.interruption import Kind, Stopped
 from atm.worker.log_buffer import LogBuffer
 from atm.worker.payloads import ResultError, bind, encode_result
-from atm.worker.texts import text_of
+from atm.worker.texts import name_of, text_of, traceback_of
 
 _WATCH_SECONDS = 0.05
 
@@ -104,9 +103,9 @@ def _run(channel: _Channel, order: dict[str, Any]) -> dict[str, Any]:
         return {"invalid_result": str(error)}
     except BaseException as error:  # noqa: BLE001 - whatever it is, the worker is told
         return {
-            "error": f"{type(error).__name__}: {text_of(error)}",
-            "traceback": traceback.format_exc(),
-            "retryable": not isinstance(error, NonRetryableError),
+            "error": f"{name_of(error)}: {text_of(error)}",
+            "traceback": traceback_of(error),
+            "retryable": not issubclass(type(error), NonRetryableError),
         }
 
 

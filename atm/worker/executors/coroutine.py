@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 from atm.errors import TaskInterrupted
 from atm.worker.attempt import Attempt
 from atm.worker.interruption import Interruption, Stopped
-from atm.worker.texts import text_of
+from atm.worker.texts import name_of, text_of
+
+logger = logging.getLogger(__name__)
 
 #: Between two cancellations of a coroutine that goes on.
 _REPEAT_SECONDS = 1.0
@@ -42,12 +45,21 @@ class CoroutineExecutor:
         self._new_loop = new_loop
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
 
     def run(self, attempt: Attempt, payload: Any) -> Any:
         """See `Executor`."""
-        return asyncio.run_coroutine_threadsafe(self._call(attempt, payload), self._running_loop()).result()
+        call = asyncio.run_coroutine_threadsafe(self._call(attempt, payload), self._running_loop())
+        value, error = call.result()
+        if error is not None:
+            raise error
+        return value
 
-    async def _call(self, attempt: Attempt, payload: Any) -> Any:
+    async def _call(self, attempt: Attempt, payload: Any) -> tuple[Any, BaseException | None]:
+        """What `run` returns, or what it raises.
+
+        Not raised here: a future hands on another TimeoutError than the handler's, without its traceback.
+        """
         # A task of its own: cancelling it must not cancel this one, which tells how it ended.
         call = asyncio.ensure_future(_contained(attempt, payload))
         handle = _TaskHandle(asyncio.get_running_loop(), call)
@@ -59,22 +71,23 @@ class CoroutineExecutor:
         interrupted = attempt.interruption is not None
         if call.cancelled():
             if interrupted:
-                raise Stopped("its coroutine was cancelled")
+                return None, Stopped("its coroutine was cancelled")
             attempt.raised = RuntimeError("the handler cancelled itself: a CancelledError came out of it")
-            raise attempt.raised
+            return None, attempt.raised
         error = call.exception()
         if error is None:
             if interrupted and attempt.noticed and not handle.raised:
-                raise Stopped("the handler noticed and returned")
-            return call.result()
-        if interrupted and (handle.raised or isinstance(error, TaskInterrupted)):
-            how = "its coroutine was cancelled" if handle.raised else "the handler noticed and stopped"
-            raise Stopped(f"{how}; it then raised {type(error).__name__}: {text_of(error)}") from error
+                return None, Stopped("the handler noticed and returned")
+            return call.result(), None
         attempt.raised = error
-        raise error
+        if interrupted and (handle.raised or issubclass(type(error), TaskInterrupted)):
+            how = "its coroutine was cancelled" if handle.raised else "the handler noticed and stopped"
+            return None, Stopped(f"{how}; it then raised {name_of(error)}: {text_of(error)}")
+        return None, error
 
     def close(self) -> None:
-        """Stops the loop."""
+        """Ends the loop."""
+        self._closed = True
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
 
@@ -82,8 +95,18 @@ class CoroutineExecutor:
         with self._lock:
             if self._loop is None:
                 self._loop = self._new_loop()
-                threading.Thread(target=self._loop.run_forever, name="atm-handlers", daemon=True).start()
+                target, args = self._keep_running, (self._loop,)
+                threading.Thread(target=target, args=args, name="atm-handlers", daemon=True).start()
             return self._loop
+
+    def _keep_running(self, loop: asyncio.AbstractEventLoop) -> None:
+        while not self._closed:
+            try:
+                loop.run_forever()
+            except BaseException:
+                # A SystemExit or a KeyboardInterrupt in a task that a handler has started.
+                logger.exception("a task on the handlers' event loop wanted to end it; it goes on")
+        loop.close()
 
 
 async def _contained(attempt: Attempt, payload: Any) -> Any:
@@ -91,4 +114,4 @@ async def _contained(attempt: Attempt, payload: Any) -> Any:
         return await attempt.spec.function(attempt.context, payload)
     except (SystemExit, KeyboardInterrupt) as error:
         # Either would end the loop, and with it every other coroutine.
-        raise RuntimeError(f"the handler raised {type(error).__name__}: {text_of(error)}") from error
+        raise RuntimeError(f"the handler raised {name_of(error)}: {text_of(error)}") from error

@@ -9,7 +9,7 @@ from typing import Any
 from atm.errors import TaskCancelled, TaskInterrupted, TaskTimedOut
 from atm.worker.attempt import Attempt
 from atm.worker.interruption import Interruption, Kind, Stopped
-from atm.worker.texts import text_of
+from atm.worker.texts import name_of, text_of
 
 #: Between two exceptions for a handler that goes on: it may have swallowed the
 #: first, or be cleaning up.
@@ -86,8 +86,8 @@ class ThreadExecutor:
             if handle.raised
             else "the handler noticed and stopped by an exception"
         )
-        if not isinstance(error, TaskInterrupted):
-            how += f"; it then raised {type(error).__name__}: {text_of(error)}"
+        if not issubclass(type(error), TaskInterrupted):
+            how += f"; it then raised {name_of(error)}: {text_of(error)}"
         raise Stopped(how) from error
 
     def close(self) -> None:
@@ -95,9 +95,20 @@ class ThreadExecutor:
 
 
 def _stems_from_interruption(error: BaseException) -> bool:
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, TaskInterrupted):
+    behind: BaseException | None = error
+    seen = set()
+    # A handler can make a circle of causes.
+    while behind is not None and id(behind) not in seen:
+        if issubclass(type(behind), TaskInterrupted):
             return True
-        seen = seen.__cause__ or seen.__context__
+        seen.add(id(behind))
+        behind = _behind(behind)
     return False
+
+
+def _behind(error: BaseException) -> BaseException | None:
+    try:
+        cause = error.__cause__
+        return error.__context__ if cause is None else cause
+    except BaseException:  # noqa: BLE001 - the attributes of an exception may be the handler's code
+        return None

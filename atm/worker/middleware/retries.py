@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import traceback
-from typing import Any, ClassVar
+from typing import Any
 
 from dramatiq import Middleware
 
@@ -15,7 +14,7 @@ from atm.worker.executors.process import ChildDiedError, ChildError
 from atm.worker.interruption import Stopped
 from atm.worker.payloads import PayloadError, ResultError
 from atm.worker.runtime import WorkerRuntime
-from atm.worker.texts import text_of
+from atm.worker.texts import name_of, text_of, traceback_of
 
 #: Frames of these modules stand above the handler's own, and say nothing about it.
 _OUTSIDE = ("dramatiq.", "atm.actors", "atm.worker.ex", "atm.worker.payloads")
@@ -28,26 +27,18 @@ class Retries(Middleware):
     message again, over days.
     """
 
-    # What an actor may say: the exceptions that are no news for the worker's log.
-    actor_options: ClassVar[set[str]] = {"throws"}
-
     def __init__(self, runtime: WorkerRuntime) -> None:
         self._runtime = runtime
 
     def after_process_message(
         self, broker: Any, message: Any, *, result: Any = None, exception: BaseException | None = None
     ) -> None:
-        """The actor has returned, or raised what came out of the attempt."""
+        """The actor has returned; it raises only what ATM's own code did not foresee."""
         attempt: Attempt = message.attempt
-        if exception is None or attempt.context is None:
+        error = exception if attempt.failure is None else attempt.failure
+        if error is None or attempt.context is None:
             return
-        self._runtime.completer.complete(attempt, outcome_of(attempt, exception))
-
-    def after_skip_message(self, broker: Any, message: Any) -> None:
-        """The cancel middleware skipped it, or a handler raised Dramatiq's own SkipMessage."""
-        attempt: Attempt = message.attempt
-        if attempt.raised is not None:
-            self.after_process_message(broker, message, exception=attempt.raised)
+        self._runtime.completer.complete(attempt, outcome_of(attempt, error))
 
 
 def outcome_of(attempt: Attempt, error: BaseException) -> Outcome:
@@ -55,11 +46,15 @@ def outcome_of(attempt: Attempt, error: BaseException) -> Outcome:
     try:
         return classify(attempt, error)
     except BaseException as defect:  # noqa: BLE001 - an exception may do anything when it is looked at
-        return internal_error(f"{_name(error)}, which cannot be told: {_name(defect)}")
+        return internal_error(f"{name_of(error)}, which cannot be told: {name_of(defect)}")
 
 
 def classify(attempt: Attempt, error: BaseException) -> Outcome:
     """The same; raises what `error` raises when it is looked at."""
+    # The handler's own first: it may raise what ATM raises, too, or what must not be looked at.
+    if error is attempt.raised:
+        retryable = not issubclass(type(error), NonRetryableError)
+        return Failed(Reason.HANDLER_ERROR, _told(error), traceback_of(error, _OUTSIDE), retryable)
     match error:
         case Stopped() if attempt.interruption is not None:
             return attempt.interruption.outcome(error.how)
@@ -72,19 +67,8 @@ def classify(attempt: Attempt, error: BaseException) -> Outcome:
         case ChildError():
             retryable = not isinstance(error, NonRetryableError)
             return Failed(Reason.HANDLER_ERROR, error.description, error.traceback, retryable)
-    text = f"{_name(error)}: {text_of(error)}"
-    trace = _traceback(error)
-    if error is attempt.raised:
-        return Failed(Reason.HANDLER_ERROR, text, trace, not isinstance(error, NonRetryableError))
-    return internal_error(text, trace)
+    return internal_error(_told(error), traceback_of(error, _OUTSIDE))
 
 
-def _name(error: BaseException) -> str:
-    return type(error).__name__
-
-
-def _traceback(error: BaseException) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(_OUTSIDE):
-        trace = trace.tb_next
-    return "".join(traceback.format_exception(type(error), error, trace or error.__traceback__))
+def _told(error: BaseException) -> str:
+    return f"{name_of(error)}: {text_of(error)}"

@@ -2,85 +2,23 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import Any, cast
-
 import pytest
+from fake_worker import Clock, FakeWorker, messages
 
-from atm.batching.reply import Reply
-from atm.broker.broker import TaskBroker
-from atm.broker.message import FetchedMessage, task_message
 from atm.errors import BrokerUnavailableError
 from atm.worker import attempt as attempt_module
 from atm.worker import prefetcher as module
-from atm.worker.attempt import Attempt, Attempts, State
-from atm.worker.claim_ledger import ClaimLedger
-from atm.worker.claims import Claims
-from atm.worker.completer import Completer
-from atm.worker.prefetcher import MOST_AHEAD, Prefetcher
+from atm.worker.attempt import Attempt, State
+from atm.worker.prefetcher import MOST_AHEAD
 
 THREADS = 4
 
 
-class _Broker:
-    """Redis, with so many messages in it."""
-
-    def __init__(self, count: int) -> None:
-        self.waiting = deque(FetchedMessage(task_message(f"{n:036d}", 1, 0)) for n in range(count))
-        self.wanted: list[int] = []
-        self.requeued: list[FetchedMessage] = []
-        self.acknowledged: list[FetchedMessage] = []
-        self.is_away = False
-
-    def fetch(self, queues: Iterable[str], wanted: int, streak: int) -> tuple[int, list[FetchedMessage]]:
-        if self.is_away:
-            raise BrokerUnavailableError("away")
-        self.wanted.append(wanted)
-        return streak, [self.waiting.popleft() for _ in range(min(wanted, len(self.waiting)))]
-
-    def wait(self, queues: Iterable[str], seconds: float) -> None:
-        return None
-
-    def requeue(self, messages: Sequence[FetchedMessage]) -> None:
-        self.requeued += messages
-        self.waiting.extendleft(reversed(messages))
-
-    def acknowledge_later(self, fetched: FetchedMessage, *, ended: bool = False) -> None:
-        self.acknowledged.append(fetched)
-
-
-class _Commits:
-    """Group commit: keeps what was submitted, and answers when it is told to."""
-
-    def __init__(self) -> None:
-        self.submitted: list[tuple[Any, Reply[Any]]] = []
-
-    def __len__(self) -> int:
-        return 0
-
-    def submit(self, item: Any, reply: Reply[Any]) -> None:
-        self.submitted.append((item, reply))
-
-    def ask(self, items: Sequence[Any]) -> list[Reply[Any]]:
-        replies: list[Reply[Any]] = [Reply() for _ in items]
-        self.submitted += zip(items, replies, strict=True)
-        return replies
-
-
-class _Worker:
+class _Worker(FakeWorker):
     """A prefetcher between fakes of Redis and SQL. Without `claims` nothing is claimed ahead."""
 
     def __init__(self, count: int, *, claims: bool = False) -> None:
-        self.broker = _Broker(count)
-        self.starts, self.ends = _Commits(), _Commits()
-        self.attempts = Attempts(ClaimLedger())
-        broker = cast(TaskBroker, self.broker)
-        self.completer = Completer(self.attempts, cast(Any, self.ends), cast(Any, None), broker)
-        real = Claims(self.attempts, cast(Any, self.starts), self.completer, too_old=60)
-        asks = real if claims else cast(Claims, _NoClaims())
-        self.prefetcher = Prefetcher(broker, self.attempts, asks, self.completer, THREADS)
-        self.prefetcher.add_queue("normal")
+        super().__init__(messages(count), threads=THREADS, waits=True, claims_ahead=claims)
 
     def begin(self, attempt: Attempt) -> None:
         """A thread begins with it."""
@@ -92,7 +30,7 @@ class _Worker:
         self.prefetcher.thread_is_free(attempt)
         self.attempts.step(attempt, State.DROPPED)
 
-    def run(self, count: int, seconds: float, clock: _Clock) -> None:
+    def pass_through(self, count: int, seconds: float, clock: Clock) -> None:
         """Takes and ends attempts as if each had taken this long, and no time had passed in between."""
         for _ in range(count):
             attempt = self.prefetcher.take()
@@ -102,9 +40,9 @@ class _Worker:
             self.end(attempt)
             clock.now -= seconds
 
-    def short_then_long(self, clock: _Clock) -> tuple[list[Attempt], list[Attempt]]:
+    def short_then_long(self, clock: Clock) -> tuple[list[Attempt], list[Attempt]]:
         """Threads that are busy with tasks that turn out long, and what was handed out ahead of them."""
-        self.run(400, 0.001, clock)
+        self.pass_through(400, 0.001, clock)
         handed = [attempt for attempt in (self.prefetcher.take() for _ in range(2 * THREADS)) if attempt]
         assert len(handed) == 2 * THREADS
         for attempt in handed[:THREADS]:
@@ -112,62 +50,39 @@ class _Worker:
         return handed[:THREADS], handed[THREADS:]
 
 
-class _NoClaims:
-    def ask(self, attempts: Sequence[Attempt]) -> None:
-        return None
-
-
-class _Clock:
-    now = 1000.0
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
-    made = _Clock()
-    for place in (module, attempt_module):
-        monkeypatch.setattr(place, "time", cast(Any, _Time(made)))
-    return made
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock.of(monkeypatch, module, attempt_module)
 
 
-class _Time:
-    def __init__(self, clock: _Clock) -> None:
-        self._clock = clock
-
-    def monotonic(self) -> float:
-        return self._clock.now
-
-    def sleep(self, seconds: float) -> None:
-        self._clock.now += seconds
-
-
-def test_it_takes_no_more_than_there_are_threads_for_tasks_that_are_long(clock: _Clock) -> None:
+def test_it_takes_no_more_than_there_are_threads_for_tasks_that_are_long(clock: Clock) -> None:
     worker = _Worker(200)
-    worker.run(50, 1.0, clock)
+    worker.pass_through(50, 1.0, clock)
     assert set(worker.broker.wanted) == {THREADS}
 
 
-def test_it_looks_ahead_as_far_as_40_ms_when_they_are_short(clock: _Clock) -> None:
+def test_it_looks_ahead_as_far_as_40_ms_when_they_are_short(clock: Clock) -> None:
     worker = _Worker(2000)
-    worker.run(800, 0.0039, clock)
+    worker.pass_through(800, 0.0039, clock)
     # 4 threads, ten of 3.9 ms for each within 40 ms; asked for when half of them are left.
     assert 20 <= max(worker.broker.wanted[-5:]) <= 4 * 10 + THREADS
 
 
-def test_among_tasks_of_which_some_are_long_it_does_not_look_ahead(clock: _Clock) -> None:
+def test_among_tasks_of_which_some_are_long_it_does_not_look_ahead(clock: Clock) -> None:
     worker = _Worker(2000)
     for _ in range(30):
-        worker.run(9, 0.001, clock)
-        worker.run(1, 0.5, clock)
+        worker.pass_through(9, 0.001, clock)
+        worker.pass_through(1, 0.5, clock)
     assert max(worker.broker.wanted) == THREADS
 
 
-def test_it_never_looks_further_than_a_fixed_number(clock: _Clock) -> None:
+def test_it_never_looks_further_than_a_fixed_number(clock: Clock) -> None:
     worker = _Worker(5000)
-    worker.run(1000, 0.00001, clock)
+    worker.pass_through(1000, 0.00001, clock)
     assert max(worker.broker.wanted) <= THREADS + MOST_AHEAD
 
 
-def test_what_waits_behind_tasks_that_turn_out_long_is_requeued(clock: _Clock) -> None:
+def test_what_waits_behind_tasks_that_turn_out_long_is_requeued(clock: Clock) -> None:
     worker = _Worker(600)
     begun, ahead = worker.short_then_long(clock)
     before = len(worker.broker.waiting)
@@ -183,7 +98,7 @@ def test_what_waits_behind_tasks_that_turn_out_long_is_requeued(clock: _Clock) -
     assert not worker.attempts.ready_count
 
 
-def test_what_waits_is_left_to_others_though_there_is_room_and_nothing_to_fetch(clock: _Clock) -> None:
+def test_what_waits_is_left_to_others_though_there_is_room_and_nothing_to_fetch(clock: Clock) -> None:
     worker = _Worker(600)
     _, ahead = worker.short_then_long(clock)
     worker.broker.waiting.clear()
@@ -199,7 +114,7 @@ def test_what_waits_is_left_to_others_though_there_is_room_and_nothing_to_fetch(
     assert ahead[-1].fetched in worker.broker.requeued
 
 
-def test_what_is_claimed_is_handed_back_in_sql_and_not_requeued_in_redis(clock: _Clock) -> None:
+def test_what_is_claimed_is_handed_back_in_sql_and_not_requeued_in_redis(clock: Clock) -> None:
     worker = _Worker(600, claims=True)
     taken = worker.prefetcher.take()
     assert taken is not None
@@ -219,18 +134,18 @@ def test_what_is_claimed_is_handed_back_in_sql_and_not_requeued_in_redis(clock: 
     assert worker.broker.acknowledged == [rest[0].fetched]
 
 
-def test_what_is_here_is_handed_out_though_redis_is_away(clock: _Clock) -> None:
+def test_what_is_here_is_handed_out_though_redis_is_away(clock: Clock) -> None:
     worker = _Worker(600)
-    worker.run(400, 0.001, clock)
+    worker.pass_through(400, 0.001, clock)
     worker.broker.is_away = True
     left = worker.attempts.ready_count
     assert left
-    worker.run(left, 0.001, clock)
+    worker.pass_through(left, 0.001, clock)
     with pytest.raises(BrokerUnavailableError):
         worker.prefetcher.take()
 
 
-def test_a_stopping_prefetcher_fetches_nothing_and_hands_out_what_it_has(clock: _Clock) -> None:
+def test_a_stopping_prefetcher_fetches_nothing_and_hands_out_what_it_has(clock: Clock) -> None:
     worker = _Worker(10)
     first = worker.prefetcher.take()
     worker.prefetcher.stop()
@@ -241,7 +156,7 @@ def test_a_stopping_prefetcher_fetches_nothing_and_hands_out_what_it_has(clock: 
     assert worker.broker.wanted == [THREADS]
 
 
-def test_a_message_that_is_delivered_twice_is_handed_out_once(clock: _Clock) -> None:
+def test_a_message_that_is_delivered_twice_is_handed_out_once(clock: Clock) -> None:
     worker = _Worker(1)
     worker.broker.waiting.append(worker.broker.waiting[0])
     assert worker.prefetcher.take() is not None
