@@ -12,10 +12,12 @@ import typer
 
 from atm.errors import AtmError, DeadlineError, ServiceError, UnavailableError
 from atm_cli import console, exits
-from atm_cli.config import Output
+from atm_cli.config import Config, Output
 from atm_cli.escape import visible
-from atm_cli.options import OutputOption, ProfileOption, ServerOption, configure
+from atm_cli.options import data_command
+from atm_cli.output import write_many
 from atm_cli.session import connected
+from atm_cli.views import CANCELS
 
 if TYPE_CHECKING:
     from atm.client import CancelResult, Client
@@ -23,23 +25,17 @@ if TYPE_CHECKING:
 _SAMPLE = 3
 
 
+@data_command
 def cancel(
-    ctx: typer.Context,
+    config: Config,
     task_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="The tasks' ids.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before cancelling several.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would happen.")] = False,
-    server: ServerOption = None,
-    output: OutputOption = None,
-    profile: ProfileOption = None,
 ) -> None:
     """Cancel tasks: a pending one at once, a running one as soon as its handler stops.
 
     A task that has already ended is left as it is, and the exit code is 5.
     """
-    config = configure(ctx, server, output, profile)
-    from atm_cli.output import write_many
-    from atm_cli.views import CANCELS
-
     ids = list(dict.fromkeys(task_ids))
     if len(ids) > 1 and not yes and not dry_run:
         _confirm(ids)
