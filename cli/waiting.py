@@ -53,7 +53,7 @@ def wait(client: Client, task_id: str, timeout: float | None) -> Task:
 @contextmanager
 def progress_bar() -> Iterator[Callable[[Task], None]]:
     """A function that shows a task's state, on a bar that is gone afterwards; nothing without a terminal."""
-    terminal = console.err()
+    terminal = console.screen(stderr=True)
     if not terminal.is_terminal:
         yield lambda _task: None
         return
