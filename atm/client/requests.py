@@ -55,28 +55,25 @@ def create_task(
 
     Without a `request_id` one is made up: it stays the same in every try of the call.
     """
-    request = pb.CreateTaskRequest(
+    return pb.CreateTaskRequest(
         request_id=str(uuid.uuid4()) if request_id is None else check_text("request_id", request_id),
         task_type=check_text("task_type", task_type),
         priority=_priority(priority),
         payload=encode_values(payload),
+        max_retry=None if max_retry is None else _int32("max_retry", max_retry),
+        timeout_ms=None if timeout is None else _milliseconds("timeout_ms", timeout),
+        delay_ms=_milliseconds("delay_ms", delay) if delay else None,
+        retry=None if retry is None else _retry_policy(retry),
     )
-    if max_retry is not None:
-        request.max_retry = _int32("max_retry", max_retry)
-    if timeout is not None:
-        request.timeout_ms = _milliseconds("timeout_ms", timeout)
-    if delay:
-        request.delay_ms = _milliseconds("delay_ms", delay)
-    if retry is not None:
-        request.retry.CopyFrom(
-            pb.RetryPolicy(
-                strategy=retry.strategy,
-                delay_ms=_milliseconds("retry.delay_ms", retry.delay),
-                backoff_rate=retry.backoff_rate,
-                max_delay_ms=_milliseconds("retry.max_delay_ms", retry.max_delay),
-            )
-        )
-    return request
+
+
+def _retry_policy(retry: RetryLike) -> pb.RetryPolicy:
+    return pb.RetryPolicy(
+        strategy=retry.strategy,
+        delay_ms=_milliseconds("retry.delay_ms", retry.delay),
+        backoff_rate=retry.backoff_rate,
+        max_delay_ms=_milliseconds("retry.max_delay_ms", retry.max_delay),
+    )
 
 
 def create_tasks(tasks: Sequence[Mapping[str, Any]]) -> pb.BatchCreateTasksRequest:
