@@ -103,6 +103,5 @@ def _foresee(client: Client, task_id: str) -> CancelResult:
     from atm.client import CancelResult
 
     task = client.get_task(task_id)
-    if task.is_final:
-        return CancelResult(task_id, success=False, message=f"is already {task.status}")
-    return CancelResult(task_id, success=True, message=f"is {task.status}, would be cancelled")
+    message = f"is already {task.status}" if task.is_final else f"is {task.status}, would be cancelled"
+    return CancelResult(task_id, success=not task.is_final, message=message)
