@@ -39,7 +39,7 @@ def current(url: URL) -> str | None:
 
     Raises UnavailableError and SchemaRefusedError.
     """
-    if _missing_file(url):
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
         return None
     with _connected(url, create_engine(url)) as connection:
         return _revision(connection)
@@ -62,10 +62,6 @@ def _connected(url: URL, engine: Engine) -> Iterator[Connection]:
         raise SchemaRefusedError(said) from error
     finally:
         engine.dispose()
-
-
-def _missing_file(url: URL) -> bool:
-    return url.get_backend_name() == "sqlite" and not Path(url.database or "").exists()
 
 
 def upgrade(url: URL) -> tuple[str | None, str]:
