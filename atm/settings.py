@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BeforeValidator, Field, ValidationError
+from pydantic import AliasGenerator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from atm.broker.address import parse_redis_addr
@@ -18,8 +18,10 @@ DEFAULT_MYSQL_DSN = "root:password@tcp(localhost:3306)/asynctask"
 DEFAULT_REDIS_ADDR = "localhost:6379"
 
 
-def _names(*env: str) -> AliasChoices:
-    return AliasChoices(*env)
+def _variable(setting: str) -> str:
+    """The environment variable of a setting: ATM_ and its name, but for the two that are older than ATM."""
+    variable = setting.upper()
+    return variable if setting in ("redis_addr", "mysql_dsn") else f"ATM_{variable}"
 
 
 def _split(value: Any) -> Any:
@@ -36,54 +38,54 @@ class Settings(BaseSettings):
     """Every setting, with its environment variable as the alias."""
 
     model_config = SettingsConfigDict(
-        populate_by_name=True, extra="ignore", frozen=True, hide_input_in_errors=True
+        alias_generator=AliasGenerator(validation_alias=_variable),
+        populate_by_name=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
-    server_id: str = Field("server-1", min_length=1, max_length=128, validation_alias=_names("ATM_SERVER_ID"))
+    server_id: str = Field("server-1", min_length=1, max_length=128)
     # All interfaces, IPv6 and IPv4: what the older service listens on.
-    host: str = Field("[::]", min_length=1, validation_alias=_names("ATM_HOST"))
-    grpc_port: int = Field(9090, ge=0, le=65535, validation_alias=_names("ATM_GRPC_PORT"))
-    worker_port: int = Field(8080, ge=0, le=65535, validation_alias=_names("ATM_WORKER_PORT"))
-    redis_addr: str = Field(DEFAULT_REDIS_ADDR, validation_alias=_names("REDIS_ADDR"))
-    mysql_dsn: str = Field(DEFAULT_MYSQL_DSN, validation_alias=_names("MYSQL_DSN"), repr=False)
+    host: str = Field("[::]", min_length=1)
+    grpc_port: int = Field(9090, ge=0, le=65535)
+    worker_port: int = Field(8080, ge=0, le=65535)
+    redis_addr: str = DEFAULT_REDIS_ADDR
+    mysql_dsn: str = Field(DEFAULT_MYSQL_DSN, repr=False)
     # The prefix of every Redis key, so that installations can share a Redis.
-    redis_prefix: str = Field("atm", min_length=1, max_length=64, validation_alias=_names("ATM_REDIS_PREFIX"))
+    redis_prefix: str = Field("atm", min_length=1, max_length=64)
 
     # Server processes that share the two ports.
-    processes: int = Field(1, ge=1, le=256, validation_alias=_names("ATM_PROCESSES"))
+    processes: int = Field(1, ge=1, le=256)
     # Set for each of them: it listens on ports that others listen on, too.
-    share_ports: bool = Field(False, validation_alias=_names("ATM_SHARE_PORTS"))
-    workers: int = Field(0, ge=0, le=1024, validation_alias=_names("ATM_WORKERS"))
-    worker_threads: int = Field(8, ge=1, le=1024, validation_alias=_names("ATM_WORKER_THREADS"))
-    reflection: bool = Field(False, validation_alias=_names("ATM_REFLECTION"))
-    accept_unknown_types: bool = Field(False, validation_alias=_names("ATM_ACCEPT_UNKNOWN_TYPES"))
-    upgrade_db: bool = Field(False, validation_alias=_names("ATM_UPGRADE_DB"))
-    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = Field(
-        "INFO", validation_alias=_names("ATM_LOG_LEVEL")
-    )
+    share_ports: bool = False
+    workers: int = Field(0, ge=0, le=1024)
+    worker_threads: int = Field(8, ge=1, le=1024)
+    reflection: bool = False
+    accept_unknown_types: bool = False
+    upgrade_db: bool = False
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = "INFO"
 
     # Modules that hold handlers, imported by workers.
-    handlers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
-        (), validation_alias=_names("ATM_HANDLERS")
-    )
+    handlers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = ()
     # http_request may reach private, loopback and link-local addresses.
-    http_allow_private: bool = Field(False, validation_alias=_names("ATM_HTTP_ALLOW_PRIVATE"))
+    http_allow_private: bool = False
 
     # Calls of the server that use SQL at the same time; each holds a connection.
-    server_threads: int = Field(16, ge=1, le=512, validation_alias=_names("ATM_SERVER_THREADS"))
+    server_threads: int = Field(16, ge=1, le=512)
     # How long a stopping server waits for the calls in flight.
-    shutdown_grace_seconds: float = Field(10.0, ge=0, validation_alias=_names("ATM_SHUTDOWN_GRACE_SECONDS"))
+    shutdown_grace_seconds: float = Field(10.0, ge=0)
     # How long a stopping worker waits for what runs, before it hands it back.
-    drain_seconds: float = Field(30.0, ge=0, validation_alias=_names("ATM_DRAIN_SECONDS"))
-    heartbeat_seconds: float = Field(2.0, gt=0, validation_alias=_names("ATM_HEARTBEAT_SECONDS"))
+    drain_seconds: float = Field(30.0, ge=0)
+    heartbeat_seconds: float = Field(2.0, gt=0)
     # A worker without a heartbeat for this long has lost its tasks.
-    worker_lease_seconds: float = Field(8.0, gt=0, validation_alias=_names("ATM_WORKER_LEASE_SECONDS"))
+    worker_lease_seconds: float = Field(8.0, gt=0)
     # How often the scheduler looks for what is due.
-    sweep_seconds: float = Field(0.1, gt=0, validation_alias=_names("ATM_SWEEP_SECONDS"))
+    sweep_seconds: float = Field(0.1, gt=0)
     # Finished tasks are deleted after this long; 0: never.
-    retention_seconds: float = Field(0.0, ge=0, validation_alias=_names("ATM_RETENTION_SECONDS"))
+    retention_seconds: float = Field(0.0, ge=0)
     # How long a fresh task's message may take before the relay looks for it.
-    relay_grace_seconds: float = Field(3.0, gt=0, validation_alias=_names("ATM_RELAY_GRACE_SECONDS"))
+    relay_grace_seconds: float = Field(3.0, gt=0)
 
     @classmethod
     def load(cls, **flags: Any) -> Settings:
@@ -113,11 +115,7 @@ class Settings(BaseSettings):
     def environment(self, **changes: Any) -> dict[str, str]:
         """The environment variables that give another process these settings, but for `changes`."""
         values = {**self.model_dump(), **changes}
-        return {
-            str(field.validation_alias.choices[0]): _as_text(values[name])
-            for name, field in type(self).model_fields.items()
-            if isinstance(field.validation_alias, AliasChoices)
-        }
+        return {_variable(name): _as_text(value) for name, value in values.items()}
 
 
 def _as_text(value: Any) -> str:

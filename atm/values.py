@@ -69,11 +69,11 @@ def refuse(field: str, description: str) -> NoReturn:
 
 def _decode(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(text, parse_constant=refuse_constant)
     except (ValueError, RecursionError):
         return text
 
 
-def _no_constant(name: str) -> NoReturn:
-    # json.loads takes NaN and Infinity, which are not JSON.
-    raise ValueError(name)
+def refuse_constant(name: str) -> NoReturn:
+    """For json.loads, which takes NaN and Infinity otherwise. Raises ValueError."""
+    raise ValueError(f"{name} is not part of JSON")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from atm_cli import console, payload
+from atm_cli.config import Config
 from atm_cli.exits import UsageError
+from atm_cli.output import write_many
 from atm_cli.session import connected
-
-if TYPE_CHECKING:
-    from atm_cli.config import Config
+from atm_cli.views import TASKS
 
 #: Tasks of one call: the most that a server takes.
 _BATCH = 1000
@@ -25,9 +25,6 @@ def create_from_file(config: Config, name: str) -> None:
 
     The whole file is read first: a line that cannot be read creates nothing.
     """
-    from atm_cli.output import write_many
-    from atm_cli.views import TASKS
-
     lines = list(_lines(name))
     if not lines:
         raise UsageError(f"{name} holds no task: one JSON object a line")

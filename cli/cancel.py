@@ -6,16 +6,19 @@ import getpass
 import os
 import socket
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atm.errors import AtmError, DeadlineError, ServiceError, UnavailableError
+from atm.errors import DeadlineError, ServiceError, UnavailableError
 from atm_cli import console, exits
-from atm_cli.config import Output
+from atm_cli.config import Config, Output
 from atm_cli.escape import visible
-from atm_cli.options import OutputOption, ProfileOption, ServerOption, configure
+from atm_cli.options import data_command
+from atm_cli.output import write_many
 from atm_cli.session import connected
+from atm_cli.views import CANCELS
 
 if TYPE_CHECKING:
     from atm.client import CancelResult, Client
@@ -23,33 +26,33 @@ if TYPE_CHECKING:
 _SAMPLE = 3
 
 
+@data_command
 def cancel(
-    ctx: typer.Context,
+    config: Config,
     task_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="The tasks' ids.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before cancelling several.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would happen.")] = False,
-    server: ServerOption = None,
-    output: OutputOption = None,
-    profile: ProfileOption = None,
 ) -> None:
     """Cancel tasks: a pending one at once, a running one as soon as its handler stops.
 
     A task that has already ended is left as it is, and the exit code is 5.
     """
-    config = configure(ctx, server, output, profile)
-    from atm_cli.output import write_many
-    from atm_cli.views import CANCELS
-
     ids = list(dict.fromkeys(task_ids))
     if len(ids) > 1 and not yes and not dry_run:
         _confirm(ids)
+    results: list[CancelResult] = []
+    code = exits.OK
     with connected(config) as client:
-        results, code, stopped_by = _cancel_all(client, ids, dry_run=dry_run)
-        # Names feed other commands, which want those that were cancelled.
-        shown = [result for result in results if result.success or config.output is not Output.NAME]
-        write_many(config.output, CANCELS, shown)
-        if stopped_by is not None:
-            raise stopped_by
+        try:
+            for result, failure in _cancel_each(client, ids, dry_run=dry_run):
+                results.append(result)
+                if not result.success:
+                    console.error([f"{result.task_id}: {result.message}"])
+                    code = code or failure
+        finally:
+            # Names feed other commands, which want those that were cancelled.
+            shown = [result for result in results if result.success or config.output is not Output.NAME]
+            write_many(config.output, CANCELS, shown)
     raise typer.Exit(code)
 
 
@@ -78,39 +81,27 @@ def _confirm(ids: list[str]) -> None:
         raise typer.Exit(exits.ERROR)
 
 
-def _cancel_all(
-    client: Client, ids: list[str], *, dry_run: bool
-) -> tuple[list[CancelResult], int, AtmError | None]:
-    """What became of each, the exit code of the first that failed, and the error that ended it early."""
+def _cancel_each(client: Client, ids: list[str], *, dry_run: bool) -> Iterator[tuple[CancelResult, int]]:
+    """What became of each, and the exit code for a failure. Raises what would befall the others, too."""
     from atm.client import CancelResult
 
-    results: list[CancelResult] = []
-    code = exits.OK
     for task_id in ids:
         try:
             if dry_run:
                 result = _foresee(client, task_id)
             else:
                 result = client.cancel_task(task_id, requested_by=requester())
-            failure = exits.CONFLICT
-        except (UnavailableError, DeadlineError) as error:
-            return results, code, error
         except ServiceError as error:
-            if len(ids) == 1:
-                return results, code, error
-            result = CancelResult(task_id, success=False, message=error.message)
-            failure = exits.code_of(error)
-        results.append(result)
-        if not result.success:
-            console.error([f"{task_id}: {result.message}"])
-            code = code or failure
-    return results, code, None
+            if len(ids) == 1 or isinstance(error, UnavailableError | DeadlineError):
+                raise
+            yield CancelResult(task_id, success=False, message=error.message), exits.code_of(error)
+        else:
+            yield result, exits.CONFLICT
 
 
 def _foresee(client: Client, task_id: str) -> CancelResult:
     from atm.client import CancelResult
 
     task = client.get_task(task_id)
-    if task.is_final:
-        return CancelResult(task_id, success=False, message=f"is already {task.status}")
-    return CancelResult(task_id, success=True, message=f"is {task.status}, would be cancelled")
+    message = f"is already {task.status}" if task.is_final else f"is {task.status}, would be cancelled"
+    return CancelResult(task_id, success=not task.is_final, message=message)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -52,11 +52,7 @@ class Flags:
 
     def over(self, other: Flags) -> Flags:
         """These flags, and those of `other` where these say nothing."""
-        return Flags(
-            server=other.server if self.server is None else self.server,
-            output=other.output if self.output is None else self.output,
-            profile=other.profile if self.profile is None else self.profile,
-        )
+        return replace(other, **{name: value for name, value in vars(self).items() if value is not None})
 
 
 @dataclass(frozen=True)

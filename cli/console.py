@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -19,20 +19,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def _console(stream: TextIO) -> Console:
+def screen(*, stderr: bool = False) -> Console:
+    """The console of stdout, or that of stderr."""
     from rich.console import Console
 
-    return Console(file=stream, markup=False, emoji=False, highlight=False)
-
-
-def out() -> Console:
-    """The console of stdout."""
-    return _console(sys.stdout)
-
-
-def err() -> Console:
-    """The console of stderr."""
-    return _console(sys.stderr)
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 def write(text: str) -> None:
@@ -46,19 +37,16 @@ def write(text: str) -> None:
         raise typer.Exit(exits.ERROR) from None
 
 
-def words(text: str, *, label: str = "", style: str = "") -> None:
-    """One line for a person, on stderr, whatever is in `text`."""
+def words(text: str, *, label: str = "") -> None:
+    """One line for a person, on stderr, whatever is in `text`; `label` stands before it in red."""
     from rich.text import Text
 
-    line = Text()
-    if label:
-        line.append(f"{label}: ", style=style)
-    line.append(visible(text))
-    err().print(line, soft_wrap=True)
+    line = Text.assemble((label, "bold red"), visible(text))
+    screen(stderr=True).print(line, soft_wrap=True)
 
 
 def error(lines: list[str]) -> None:
     """An error on stderr: its first line labelled, the others as they are."""
-    words(lines[0], label="error", style="bold red")
+    words(lines[0], label="error: ")
     for line in lines[1:]:
         words(line)

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from atm.states import TRANSITIONS, LogType, Status, WorkerStatus
-from atm_cli.demo_run import TASK_TYPE, Case, CaseFailed, DemoRun, require
+from atm_cli.demo_run import TASK_TYPE, CaseFailed, DemoRun, require
 from atm_cli.waiting import progress_bar
 
 if TYPE_CHECKING:
@@ -161,13 +161,13 @@ def _count_problem(demo: DemoRun) -> str:
     return "" if now.workers > 0 else "no worker is counted"
 
 
-CASES = (
-    Case("A normal task", normal_task),
-    Case("A task of high priority", high_task),
-    Case("A batch of five", batch),
-    Case("The states of the batch", batch_states),
-    Case("Create and cancel", cancel),
-    Case("The history of a task", history),
-    Case("Waiting for a task", wait_with_progress),
-    Case("Statistics", statistics),
-)
+CASES = {
+    "A normal task": normal_task,
+    "A task of high priority": high_task,
+    "A batch of five": batch,
+    "The states of the batch": batch_states,
+    "Create and cancel": cancel,
+    "The history of a task": history,
+    "Waiting for a task": wait_with_progress,
+    "Statistics": statistics,
+}

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from atm.errors import AtmError
@@ -26,17 +25,6 @@ class CaseFailed(Exception):  # noqa: N818 - an outcome of the demo, not a fault
     """What a case shows is not what it promises; the message says how."""
 
 
-@dataclass(frozen=True)
-class Case:
-    """One case: its title, and the function that shows and checks it.
-
-    The function raises CaseFailed, or the client's errors.
-    """
-
-    title: str
-    run: Callable[[DemoRun], None]
-
-
 class DemoRun:
     """One walk through the cases. Only tasks that it made are looked at, so a shared server will do."""
 
@@ -48,12 +36,17 @@ class DemoRun:
         self.succeeded: list[str] = []
         self.cancelled: list[str] = []
         self.before = client.get_statistics()
-        self._screen = console.out()
+        self._screen = console.screen()
 
-    def run(self, cases: Sequence[Case]) -> bool:
-        """Runs the cases in turn, whatever becomes of each. True if all of them hold."""
+    def run(self, cases: Mapping[str, Callable[[DemoRun], None]]) -> bool:
+        """Runs the cases, each under its title, in turn, whatever becomes of each. True if all of them hold.
+
+        A case raises CaseFailed, or the client's errors.
+        """
         self._line(("The demo of ATM", "bold"), (f"  on {visible(self.server)}", "dim"))
-        passed = sum(self._run_case(number, case) for number, case in enumerate(cases, start=1))
+        passed = sum(
+            self._run_case(f"{number}  {title}", cases[title]) for number, title in enumerate(cases, 1)
+        )
         good = passed == len(cases)
         self._line()
         self._line((f"{passed} of {len(cases)} cases passed", "bold green" if good else "bold red"))
@@ -61,10 +54,8 @@ class DemoRun:
 
     def say(self, text: str, *, status: str = "") -> None:
         """One line of what happens in a case; `status` is added in its colour."""
-        parts = [(f"    {visible(text)}", "")]
-        if status:
-            parts.append((f" {visible(status)}", status_style(status)))
-        self._line(*parts)
+        shown = f" {visible(status)}" if status else ""
+        self._line((f"    {visible(text)}", ""), (shown, status_style(status)))
 
     def create(self, note: str = "", *, high: bool = False) -> Task:
         """A new task of TASK_TYPE, which must be as it was asked for."""
@@ -83,20 +74,18 @@ class DemoRun:
         self.succeeded.append(task_id)
         return task
 
-    def _run_case(self, number: int, case: Case) -> bool:
+    def _run_case(self, title: str, case: Callable[[DemoRun], None]) -> bool:
         started = time.monotonic()
         self._line()
-        self._line((f"{number}  {case.title}", "bold"))
+        self._line((title, "bold"))
         problem = ""
         try:
-            case.run(self)
+            case(self)
         except (CaseFailed, AtmError) as error:
             problem = str(error)
-        took = f"{time.monotonic() - started:.1f} s"
-        if problem:
-            self._line(("  ✗ ", "bold red"), (visible(problem), "red"), (f"  ({took})", "dim"))
-        else:
-            self._line(("  ✓ ", "bold green"), ("as promised", "green"), (f"  ({took})", "dim"))
+        mark, style = ("✗", "red") if problem else ("✓", "green")
+        took = f"  ({time.monotonic() - started:.1f} s)"
+        self._line((f"  {mark} ", f"bold {style}"), (visible(problem or "as promised"), style), (took, "dim"))
         return not problem
 
     def _line(self, *parts: tuple[str, str]) -> None:

@@ -9,7 +9,6 @@ import unicodedata
 _HARMLESS = frozenset("\u200c\u200d")
 #: Controls (C0, DEL, C1), formats (bidi overrides, tags), lone surrogates, line separators.
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def is_unsafe(char: str) -> bool:
@@ -24,7 +23,7 @@ def visible(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(_escape(char) if is_unsafe(char) else char for char in text)
+    return "".join(char.encode("unicode_escape").decode() if is_unsafe(char) else char for char in text)
 
 
 def visible_lines(text: str) -> list[str]:
@@ -40,15 +39,6 @@ def visible_json(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(_json_escape(char) if char != "\n" and is_unsafe(char) else char for char in text)
-
-
-def _escape(char: str) -> str:
-    if char in _SHORT:
-        return _SHORT[char]
-    number = ord(char)
-    if number < 0x100:
-        return f"\\x{number:02x}"
-    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
 def _json_escape(char: str) -> str:

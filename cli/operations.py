@@ -5,8 +5,11 @@ from __future__ import annotations
 import typer
 
 from atm_cli import console
-from atm_cli.options import OutputOption, ProfileOption, ServerOption, configure
+from atm_cli.config import Config
+from atm_cli.options import data_command
+from atm_cli.output import write_many
 from atm_cli.session import connected
+from atm_cli.views import COUNTS, SERVERS, WORKERS, counts
 
 worker_app = typer.Typer(help="Look at the workers.", no_args_is_help=True)
 
@@ -18,17 +21,9 @@ def _worker() -> None:
 
 
 @worker_app.command("list")
-def list_workers(
-    ctx: typer.Context,
-    server: ServerOption = None,
-    output: OutputOption = None,
-    profile: ProfileOption = None,
-) -> None:
+@data_command
+def list_workers(config: Config) -> None:
     """List the worker processes, with their load."""
-    config = configure(ctx, server, output, profile)
-    from atm_cli.output import write_many
-    from atm_cli.views import WORKERS
-
     with connected(config) as client:
         workers = client.list_workers()
         write_many(config.output, WORKERS, workers)
@@ -38,32 +33,16 @@ def list_workers(
         )
 
 
-def list_servers(
-    ctx: typer.Context,
-    server: ServerOption = None,
-    output: OutputOption = None,
-    profile: ProfileOption = None,
-) -> None:
+@data_command
+def list_servers(config: Config) -> None:
     """List the server processes, and tell which one leads."""
-    config = configure(ctx, server, output, profile)
-    from atm_cli.output import write_many
-    from atm_cli.views import SERVERS
-
     with connected(config) as client:
         write_many(config.output, SERVERS, client.list_servers())
 
 
-def stats(
-    ctx: typer.Context,
-    server: ServerOption = None,
-    output: OutputOption = None,
-    profile: ProfileOption = None,
-) -> None:
+@data_command
+def stats(config: Config) -> None:
     """Count tasks by state and by type, and the workers."""
-    config = configure(ctx, server, output, profile)
-    from atm_cli.output import write_many
-    from atm_cli.views import COUNTS, counts
-
     with connected(config) as client:
         statistics = client.get_statistics()
         write_many(config.output, COUNTS, counts(statistics), document=statistics)

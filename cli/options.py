@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -31,7 +34,10 @@ ProfileOption = Annotated[
 
 
 def configure(
-    ctx: typer.Context, server: str | None, output: Output | None = None, profile: str | None = None
+    ctx: typer.Context,
+    server: ServerOption = None,
+    output: OutputOption = None,
+    profile: ProfileOption = None,
 ) -> Config:
     """The configuration of a command: its own flags, then those before the command's name.
 
@@ -42,3 +48,25 @@ def configure(
     before = ctx.find_root().obj
     flags = Flags(server=server, output=output, profile=profile)
     return resolve(flags.over(before) if isinstance(before, Flags) else flags)
+
+
+def data_command(run: Callable[..., None]) -> Callable[..., None]:
+    """A command that takes the options of `configure`, too; `run` gets what they come to as `config`.
+
+    Typer reads what a command takes from its signature, so the one of `run` is extended.
+    """
+    own = [
+        item for item in inspect.signature(run, eval_str=True).parameters.values() if item.name != "config"
+    ]
+    context, *shared = inspect.signature(configure, eval_str=True).parameters.values()
+
+    @functools.wraps(run)
+    def command(
+        ctx: typer.Context, server: str | None, output: Output | None, profile: str | None, **values: Any
+    ) -> None:
+        run(configure(ctx, server, output, profile), **values)
+
+    signature = inspect.Signature([context, *own, *shared])
+    command.__signature__ = signature  # type: ignore[attr-defined]
+    command.__annotations__ = {item.name: item.annotation for item in signature.parameters.values()}
+    return command

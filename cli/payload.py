@@ -6,8 +6,9 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from atm.values import refuse_constant
 from atm_cli.exits import UsageError
 
 
@@ -42,16 +43,16 @@ def parse_pair(pair: str) -> tuple[str, Any]:
 
 def _from_source(source: str) -> dict[str, Any]:
     if source == "-":
-        text, name = decode(sys.stdin.buffer.read(), "standard input"), "standard input"
+        name, content = "standard input", sys.stdin.buffer.read()
     elif source.startswith("@"):
         name = source[1:]
         try:
-            text = decode(Path(name).read_bytes(), name)
+            content = Path(name).read_bytes()
         except (OSError, ValueError) as error:
             raise PayloadError(f"{name!r} cannot be read: {error}") from error
     else:
-        text, name = source, "--payload"
-    return parse_object(text, name)
+        return parse_object(source, "--payload")
+    return parse_object(decode(content, name), name)
 
 
 def parse_object(text: str, name: str) -> dict[str, Any]:
@@ -73,13 +74,9 @@ def decode(content: bytes, name: str) -> str:
 
 def _parse(text: str, name: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_twins)
+        return json.loads(text, parse_constant=refuse_constant, object_pairs_hook=_no_twins)
     except (ValueError, RecursionError) as error:
         raise PayloadError(f"{name} is not JSON: {error}") from error
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not part of JSON")
 
 
 def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -48,14 +48,17 @@ def server(
     host: Annotated[
         str | None, typer.Option(help="The address to listen on (env ATM_HOST; default: every interface).")
     ] = None,
-    redis: Annotated[
-        str | None,
-        typer.Option(help="Redis: host:port or a redis:// URL (env REDIS_ADDR; default: localhost:6379)."),
-    ] = None,
-    mysql: Annotated[
+    redis_addr: Annotated[
         str | None,
         typer.Option(
-            help="SQL: user:password@tcp(host:3306)/database, or a URL like sqlite:///path (env MYSQL_DSN)."
+            "--redis", help="Redis: host:port or a redis:// URL (env REDIS_ADDR; default: localhost:6379)."
+        ),
+    ] = None,
+    mysql_dsn: Annotated[
+        str | None,
+        typer.Option(
+            "--mysql",
+            help="SQL: user:password@tcp(host:3306)/database, or a URL like sqlite:///path (env MYSQL_DSN).",
         ),
     ] = None,
     processes: Annotated[
@@ -66,8 +69,11 @@ def server(
         int | None,
         typer.Option(min=0, help="Worker processes to run beside the server (env ATM_WORKERS; default: 0)."),
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of each of them (env ATM_WORKER_THREADS; default: 8).")
+    worker_threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads", min=1, help="Threads of each of them (env ATM_WORKER_THREADS; default: 8)."
+        ),
     ] = None,
     reflection: ReflectionFlag = None,
     accept_unknown_types: UnknownTypesFlag = None,
@@ -88,21 +94,8 @@ def server(
         return
     from atm.settings import Settings
 
-    settings = Settings.load(
-        server_id=server_id,
-        grpc_port=grpc_port,
-        worker_port=worker_port,
-        host=host,
-        redis_addr=redis,
-        mysql_dsn=mysql,
-        processes=processes,
-        workers=workers,
-        worker_threads=threads,
-        reflection=reflection,
-        accept_unknown_types=accept_unknown_types,
-        upgrade_db=upgrade_db,
-        log_level=log_level,
-    )
+    # Each parameter has the name of its setting.
+    settings = Settings.load(**ctx.params)
     from atm.server.app import run
 
     raise typer.Exit(run(settings))

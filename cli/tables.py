@@ -43,7 +43,7 @@ class Field:
 
 def write_table(columns: Sequence[Column[T]], items: Sequence[T]) -> None:
     """The items on stdout, a line each."""
-    terminal = console.out()
+    terminal = console.screen()
     cells = [[visible(column.cell(item)) for column in columns] for item in items]
     if not terminal.is_terminal:
         console.write(_plain([[column.title for column in columns], *cells]))
@@ -66,7 +66,7 @@ def write_details(fields: Sequence[Field]) -> None:
     """One item on stdout, a field a line, empty ones left out."""
     from rich.text import Text
 
-    terminal = console.out()
+    terminal = console.screen()
     shown = [field for field in fields if field.text]
     width = max((len(field.label) for field in shown), default=0) + 2
     for field in shown:

@@ -12,9 +12,13 @@ from atm.states import Status
 from atm_cli import console, payload
 from atm_cli.batch import create_from_file
 from atm_cli.cancel import cancel
+from atm_cli.config import Config
 from atm_cli.exits import UsageError
-from atm_cli.options import OutputOption, ProfileOption, ServerOption, configure
+from atm_cli.options import OutputOption, ProfileOption, ServerOption, configure, data_command
+from atm_cli.output import write_many, write_one
 from atm_cli.session import connected
+from atm_cli.views import LOGS, TASKS
+from atm_cli.waiting import wait_and_report
 
 app = typer.Typer(help="Create tasks, follow them, cancel them.", no_args_is_help=True)
 app.command("cancel")(cancel)
@@ -98,10 +102,6 @@ def create(
     TIMEOUT, 9 CANCELLED, 7 still going on after --timeout.
     """
     config = configure(ctx, server, output, profile)
-    from atm_cli.output import write_one
-    from atm_cli.views import TASKS
-    from atm_cli.waiting import wait_and_report
-
     if from_file is not None:
         _refuse_beside_file(ctx)
         create_from_file(config, from_file)
@@ -129,42 +129,25 @@ def create(
 
 
 @app.command()
-def get(
-    ctx: typer.Context,
-    task_id: TaskId,
-    server: ServerOption = None,
-    output: OutputOption = None,
-    profile: ProfileOption = None,
-) -> None:
+@data_command
+def get(config: Config, task_id: TaskId) -> None:
     """Show one task."""
-    config = configure(ctx, server, output, profile)
-    from atm_cli.output import write_one
-    from atm_cli.views import TASKS
-
     with connected(config) as client:
         write_one(config.output, TASKS, client.get_task(task_id))
 
 
 @app.command()
-def logs(
-    ctx: typer.Context,
-    task_id: TaskId,
-    server: ServerOption = None,
-    output: OutputOption = None,
-    profile: ProfileOption = None,
-) -> None:
+@data_command
+def logs(config: Config, task_id: TaskId) -> None:
     """Show a task's history, oldest first."""
-    config = configure(ctx, server, output, profile)
-    from atm_cli.output import write_many
-    from atm_cli.views import LOGS
-
     with connected(config) as client:
         write_many(config.output, LOGS, client.get_task_logs(task_id))
 
 
 @app.command("list")
+@data_command
 def list_(
-    ctx: typer.Context,
+    config: Config,
     status: Annotated[
         Status | None,
         typer.Option(case_sensitive=False, help="Only tasks in this state.", show_default=False),
@@ -182,15 +165,8 @@ def list_(
     page_token: Annotated[
         str, typer.Option(metavar="TOKEN", help="The next_page_token of the page before.", show_default=False)
     ] = "",
-    server: ServerOption = None,
-    output: OutputOption = None,
-    profile: ProfileOption = None,
 ) -> None:
     """List tasks, newest first."""
-    config = configure(ctx, server, output, profile)
-    from atm_cli.output import write_many
-    from atm_cli.views import TASKS
-
     with connected(config) as client:
         found = client.list_tasks(
             status.value if status else None,
@@ -213,22 +189,13 @@ def list_(
 
 
 @app.command()
-def wait(
-    ctx: typer.Context,
-    task_id: TaskId,
-    timeout: WaitTimeout = None,
-    server: ServerOption = None,
-    output: OutputOption = None,
-    profile: ProfileOption = None,
-) -> None:
+@data_command
+def wait(config: Config, task_id: TaskId, timeout: WaitTimeout = None) -> None:
     """Wait until a task has ended, and show it.
 
     The exit code tells how it ended: 0 SUCCESS, 8 FAILED or TIMEOUT,
     9 CANCELLED, 7 still going on after --timeout.
     """
-    config = configure(ctx, server, output, profile)
-    from atm_cli.waiting import wait_and_report
-
     _check_seconds("--timeout", timeout)
     with connected(config) as client:
         wait_and_report(config, client, task_id, timeout)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from atm.client.results import CancelResult, Server, Statistics, Task, TaskLog, Worker
 from atm.states import Status, WorkerStatus
 from atm_cli.output import View
 from atm_cli.tables import Column, Field
+
+if TYPE_CHECKING:
+    from atm.client import CancelResult, Server, Statistics, Task, TaskLog, Worker
 
 _STATUS_STYLES: dict[str, str] = {
     Status.PENDING: "yellow",

@@ -12,6 +12,8 @@ from atm.errors import WaitTimeoutError
 from atm_cli import console, exits
 from atm_cli.config import Config
 from atm_cli.escape import visible
+from atm_cli.output import write_one
+from atm_cli.views import TASKS
 
 if TYPE_CHECKING:
     from atm.client import Client, Task
@@ -22,9 +24,6 @@ def wait_and_report(config: Config, client: Client, task_id: str, timeout: float
 
     When the time is up the task is written as it is, and WaitTimeoutError raised.
     """
-    from atm_cli.output import write_one
-    from atm_cli.views import TASKS
-
     try:
         task = wait(client, task_id, timeout)
     except WaitTimeoutError:
@@ -54,7 +53,7 @@ def wait(client: Client, task_id: str, timeout: float | None) -> Task:
 @contextmanager
 def progress_bar() -> Iterator[Callable[[Task], None]]:
     """A function that shows a task's state, on a bar that is gone afterwards; nothing without a terminal."""
-    terminal = console.err()
+    terminal = console.screen(stderr=True)
     if not terminal.is_terminal:
         yield lambda _task: None
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from importlib.resources import files
 from typing import Any, NamedTuple
 
 from dramatiq import Message, Middleware
@@ -14,6 +13,7 @@ from dramatiq.common import current_millis
 from atm.batching.batcher import Batcher
 from atm.broker import keys
 from atm.broker.connection import CircuitBreaker, connect, translated
+from atm.broker.lua import script
 from atm.broker.message import FetchedMessage, encoded
 from atm.broker.notifications import notify_ended
 
@@ -24,10 +24,6 @@ MAX_WAKE_TOKENS = 64
 HIGH_PER_NORMAL = 8
 #: A token that nobody took is of no use for longer.
 _TOKEN_SECONDS = 60
-
-
-def _script(name: str) -> str:
-    return files("atm.broker.lua").joinpath(f"{name}.lua").read_text(encoding="utf-8")
 
 
 class Acknowledgement(NamedTuple):
@@ -68,10 +64,10 @@ class TaskBroker(RedisBroker):
             maintenance_chance=0,
             heartbeat_timeout=round(consumer_timeout * 1000),
         )
-        self._enqueue_script = self.client.register_script(_script("enqueue"))
-        self._fetch_script = self.client.register_script(_script("fetch"))
-        self._acknowledge_script = _script("acknowledge")
-        self._requeue_script = self.client.register_script(_script("requeue"))
+        self._enqueue_script = self.client.register_script(script("enqueue"))
+        self._fetch_script = self.client.register_script(script("fetch"))
+        self._acknowledge_script = script("acknowledge")
+        self._requeue_script = self.client.register_script(script("requeue"))
         self._keys = keys.QueueKeys(prefix, self.broker_id)
         self._numbers = {n: keys.QUEUES_BY_URGENCY.index(keys.queue_of(n)) for n in (0, 1)}
         self._leaving = threading.Event()

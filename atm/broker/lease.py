@@ -8,28 +8,7 @@ import redis
 
 from atm.broker import keys
 from atm.broker.connection import translated
-
-# KEYS: lease.  ARGV: holder, lifetime in ms.  0 if another has the lease, 1 if
-# the holder has just taken it, 2 if it had it already.
-_HOLD = """
-local holder = redis.call("get", KEYS[1])
-if not holder then
-    redis.call("set", KEYS[1], ARGV[1], "px", ARGV[2])
-    return 1
-end
-if holder == ARGV[1] then
-    redis.call("pexpire", KEYS[1], ARGV[2])
-    return 2
-end
-return 0
-"""
-# KEYS: lease.  ARGV: holder.  Gives up the lease, if the holder has it.
-_RELEASE = """
-if redis.call("get", KEYS[1]) == ARGV[1] then
-    return redis.call("del", KEYS[1])
-end
-return 0
-"""
+from atm.broker.lua import script
 
 
 class Hold(IntEnum):
@@ -51,8 +30,8 @@ class Lease:
         self._key = keys.leader_lease(prefix)
         self._holder = holder
         self._lifetime_ms = lifetime_ms
-        self._hold_script = client.register_script(_HOLD)
-        self._release_script = client.register_script(_RELEASE)
+        self._hold_script = client.register_script(script("hold_lease"))
+        self._release_script = client.register_script(script("release_lease"))
 
     @translated
     def hold(self) -> Hold:

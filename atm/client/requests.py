@@ -7,6 +7,7 @@ server's to say, so that all clients hear the same.
 
 from __future__ import annotations
 
+import inspect
 import math
 import uuid
 from collections.abc import Mapping, Sequence
@@ -22,16 +23,6 @@ ANY_PRIORITY = -1
 
 Priority = Literal["normal", "high", 0, 1]
 _PRIORITIES: dict[str, int] = {"normal": 0, "high": 1}
-#: What may be said of each task of a batch, and what stands for what is not said.
-_OF_A_TASK: dict[str, Any] = {
-    "payload": None,
-    "priority": "normal",
-    "max_retry": None,
-    "timeout": None,
-    "retry": None,
-    "delay": 0.0,
-    "request_id": None,
-}
 _INT32_MAX = 2**31 - 1
 _INT64_MAX = 2**63 - 1
 
@@ -51,12 +42,12 @@ class RetryLike(Protocol):
 
 def create_task(
     task_type: str,
-    payload: Mapping[str, Any] | None,
+    payload: Mapping[str, Any] | None = None,
     *,
-    priority: Priority,
-    max_retry: int | None,
-    timeout: float | None,
-    retry: RetryLike | None,
+    priority: Priority = "normal",
+    max_retry: int | None = None,
+    timeout: float | None = None,
+    retry: RetryLike | None = None,
     delay: float = 0.0,
     request_id: str | None = None,
 ) -> pb.CreateTaskRequest:
@@ -64,39 +55,37 @@ def create_task(
 
     Without a `request_id` one is made up: it stays the same in every try of the call.
     """
-    request = pb.CreateTaskRequest(
+    return pb.CreateTaskRequest(
         request_id=str(uuid.uuid4()) if request_id is None else check_text("request_id", request_id),
         task_type=check_text("task_type", task_type),
         priority=_priority(priority),
         payload=encode_values(payload),
+        max_retry=None if max_retry is None else _int32("max_retry", max_retry),
+        timeout_ms=None if timeout is None else _milliseconds("timeout_ms", timeout),
+        delay_ms=_milliseconds("delay_ms", delay) if delay else None,
+        retry=None if retry is None else _retry_policy(retry),
     )
-    if max_retry is not None:
-        request.max_retry = _int32("max_retry", max_retry)
-    if timeout is not None:
-        request.timeout_ms = _milliseconds("timeout_ms", timeout)
-    if delay:
-        request.delay_ms = _milliseconds("delay_ms", delay)
-    if retry is not None:
-        request.retry.CopyFrom(
-            pb.RetryPolicy(
-                strategy=retry.strategy,
-                delay_ms=_milliseconds("retry.delay_ms", retry.delay),
-                backoff_rate=retry.backoff_rate,
-                max_delay_ms=_milliseconds("retry.max_delay_ms", retry.max_delay),
-            )
-        )
-    return request
+
+
+def _retry_policy(retry: RetryLike) -> pb.RetryPolicy:
+    return pb.RetryPolicy(
+        strategy=retry.strategy,
+        delay_ms=_milliseconds("retry.delay_ms", retry.delay),
+        backoff_rate=retry.backoff_rate,
+        max_delay_ms=_milliseconds("retry.max_delay_ms", retry.max_delay),
+    )
 
 
 def create_tasks(tasks: Sequence[Mapping[str, Any]]) -> pb.BatchCreateTasksRequest:
     """Each mapping holds arguments of `create_task`; what it may leave out, it may leave out here."""
+    known = inspect.signature(create_task).parameters
     request = pb.BatchCreateTasksRequest()
     for place, task in enumerate(tasks):
-        unknown = sorted(set(task) - set(_OF_A_TASK) - {"task_type"})
+        unknown = sorted(set(task) - set(known))
         if unknown or "task_type" not in task:
-            known = ", ".join(("task_type", *_OF_A_TASK))
-            refuse(f"tasks[{place}]", f"takes {known}" + (f", not {unknown[0]!r}" if unknown else ""))
-        request.tasks.append(create_task(**{**_OF_A_TASK, **task}))
+            takes = f"takes {', '.join(known)}"
+            refuse(f"tasks[{place}]", takes + (f", not {unknown[0]!r}" if unknown else ""))
+        request.tasks.append(create_task(**task))
     return request
 
 

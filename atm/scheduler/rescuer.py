@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import timedelta
+from functools import partial
 
 from atm.models import Task, now
 from atm.service.attempts import AttemptService
@@ -32,27 +33,19 @@ class Rescuer:
     def run_once(self) -> bool:
         """Takes back what dead workers hold; True when there is more."""
         unheard_since = now() - self._lease
-        lost = self._database.read(lambda connection: workers.unheard(connection, unheard_since))
-        for worker_id in lost:
-            gone = self._database.write(
-                lambda connection, worker_id=worker_id: workers.remove(connection, worker_id, unheard_since)  # type: ignore[misc]
-            )
-            if gone:
+        for worker_id in self._database.read(partial(workers.unheard, since=unheard_since)):
+            removal = partial(workers.remove, worker_id=worker_id, unheard_since=unheard_since)
+            if self._database.write(removal):
                 logger.warning("worker %s was not heard of for %s: it is lost", worker_id, self._lease)
         return self._take_back()
 
     def _take_back(self) -> bool:
         holders, known = self._database.read(
-            lambda connection: (
-                tasks.holders(connection),
-                {worker.worker_id for worker in workers.all_workers(connection)},
-            )
+            lambda connection: (tasks.holders(connection), workers.all_workers(connection))
         )
         more = False
-        for worker_id in holders - known:
-            held = self._database.read(
-                lambda connection, worker_id=worker_id: tasks.held_by(connection, worker_id, BATCH)  # type: ignore[misc]
-            )
+        for worker_id in holders - {worker.worker_id for worker in known}:
+            held = self._database.read(partial(tasks.held_by, worker_id=worker_id, limit=BATCH))
             for task in held:
                 self._take_back_one(task)
             more = more or len(held) == BATCH

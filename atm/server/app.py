@@ -43,9 +43,8 @@ from atm.service.task_service import TaskService
 from atm.settings import Settings
 from atm.store import schema
 from atm.store.database import Database
-from atm.supervisor.servers import server_commands
+from atm.supervisor.commands import server_commands, worker_commands
 from atm.supervisor.supervisor import Supervisor
-from atm.supervisor.workers import worker_commands
 
 logger = logging.getLogger(__name__)
 

@@ -56,19 +56,16 @@ class BoundedServer:
 
 
 def _bounded(handler: Any) -> Any:
-    decode = handler.request_deserializer or bytes
+    decode, encode = handler.request_deserializer or bytes, handler.response_serializer
     if handler.unary_unary is not None:
-        return grpc.unary_unary_rpc_method_handler(
-            _single(handler.unary_unary, decode), None, handler.response_serializer
-        )
+        single = _single(handler.unary_unary, decode)
+        return grpc.unary_unary_rpc_method_handler(single, None, encode)
     if handler.unary_stream is not None:
-        return grpc.unary_stream_rpc_method_handler(
-            _streaming(handler.unary_stream, decode, _decoded), None, handler.response_serializer
-        )
+        streaming = _streaming(handler.unary_stream, decode, _decoded)
+        return grpc.unary_stream_rpc_method_handler(streaming, None, encode)
     if handler.stream_stream is not None:
-        return grpc.stream_stream_rpc_method_handler(
-            _streaming(handler.stream_stream, decode, _decoded_each), None, handler.response_serializer
-        )
+        streaming = _streaming(handler.stream_stream, decode, _decoded_each)
+        return grpc.stream_stream_rpc_method_handler(streaming, None, encode)
     return handler
 
 

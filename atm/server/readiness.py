@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from grpc_health.v1 import health_pb2
 
 from atm.broker.broker import TaskBroker
-from atm.errors import BrokerUnavailableError, UnavailableError
+from atm.errors import UnavailableError
 from atm.store.database import Database
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class Readiness:
     async def run_once(self) -> None:
         """One look."""
         sql, reachable = await asyncio.gather(
-            asyncio.to_thread(self._sql_answers), asyncio.to_thread(self._redis_answers)
+            asyncio.to_thread(_answers, self._database.ping), asyncio.to_thread(_answers, self._broker.ping)
         )
         for name, serving in ((self._service, sql), ("sql", sql), ("redis", reachable)):
             await self._tell(name, serving)
@@ -56,15 +57,10 @@ class Readiness:
         self._known[name] = serving
         await self._checker.set(name, _STATUS.SERVING if serving else _STATUS.NOT_SERVING)
 
-    def _sql_answers(self) -> bool:
-        try:
-            self._database.ping()
-        except UnavailableError:
-            return False
-        return True
 
-    def _redis_answers(self) -> bool:
-        try:
-            return self._broker.ping()
-        except BrokerUnavailableError:
-            return False
+def _answers(ping: Callable[[], object]) -> bool:
+    try:
+        ping()
+    except UnavailableError:
+        return False
+    return True

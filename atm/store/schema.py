@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, exc, text
-from sqlalchemy.engine import URL, Connection
+from sqlalchemy.engine import URL, Connection, Engine
 
 from atm.errors import SchemaBehindError, SchemaRefusedError, UnavailableError
 from atm.store.database import Database
@@ -40,30 +39,29 @@ def current(url: URL) -> str | None:
 
     Raises UnavailableError and SchemaRefusedError.
     """
-    if _missing_file(url):
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
         return None
-    engine = create_engine(url)
-    try:
-        with _errors_told(url), engine.connect() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
-    finally:
-        engine.dispose()
+    with _connected(url, create_engine(url)) as connection:
+        return _revision(connection)
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
 
 
 @contextmanager
-def _errors_told(url: URL) -> Iterator[None]:
-    """Says where the database is, and in its own words what was wrong."""
+def _connected(url: URL, engine: Engine) -> Iterator[Connection]:
+    """A connection, whose errors say where the database is, and in its own words what was wrong."""
     try:
-        yield
+        with engine.connect() as connection:
+            yield connection
     except exc.DBAPIError as error:
         said = f"the database at {url.render_as_string(hide_password=True)}: {error.orig}"
         if isinstance(error, exc.OperationalError):
             raise UnavailableError(said, reason="DATABASE_UNAVAILABLE") from error
         raise SchemaRefusedError(said) from error
-
-
-def _missing_file(url: URL) -> bool:
-    return url.get_backend_name() == "sqlite" and not Path(url.database or "").exists()
+    finally:
+        engine.dispose()
 
 
 def upgrade(url: URL) -> tuple[str | None, str]:
@@ -75,24 +73,20 @@ def upgrade(url: URL) -> tuple[str | None, str]:
     if url.get_backend_name() == "sqlite":
         Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
     # The engine of Database: on SQLite its transaction keeps others out.
-    database = Database(url, pool_size=1)
-    try:
-        with _errors_told(url), database.engine.connect() as connection:
-            is_mysql = connection.dialect.name != "sqlite"
+    with _connected(url, Database(url, pool_size=1).engine) as connection:
+        is_mysql = connection.dialect.name != "sqlite"
+        if is_mysql:
+            connection.execute(text("SELECT GET_LOCK('atm_schema', :wait)"), {"wait": _LOCK_SECONDS})
+        try:
+            before = _revision(connection)
+            config = _config()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            connection.commit()
+        finally:
             if is_mysql:
-                connection.execute(text("SELECT GET_LOCK('atm_schema', :wait)"), {"wait": _LOCK_SECONDS})
-            try:
-                before = MigrationContext.configure(connection).get_current_revision()
-                config = _config()
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
-                connection.commit()
-            finally:
-                if is_mysql:
-                    connection.execute(text("SELECT RELEASE_LOCK('atm_schema')"))
-        return before, head()
-    finally:
-        database.close()
+                connection.execute(text("SELECT RELEASE_LOCK('atm_schema')"))
+    return before, head()
 
 
 def require(database: Database) -> None:
@@ -101,12 +95,8 @@ def require(database: Database) -> None:
     Raises SchemaBehindError when it is not, and UnavailableError, which says
     why, when it cannot be used.
     """
-
-    def revision(connection: Connection) -> Any:
-        return MigrationContext.configure(connection).get_current_revision()
-
     try:
-        found = database.read(revision)
+        found = database.read(_revision)
     except UnavailableError as error:
         reason = error.__cause__.orig if isinstance(error.__cause__, exc.DBAPIError) else error.__cause__
         shown = database.url.render_as_string(hide_password=True)

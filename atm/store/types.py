@@ -26,18 +26,13 @@ def register(connection: Connection, task_type: str, defaults: dict[str, Any]) -
     Only the columns in `defaults` are written to a row that is there:
     `enabled` and `max_concurrent` belong to the operator.
     """
-    known = (
-        connection.execute(select(CONFIG).where(CONFIG.c.task_type == task_type).with_for_update())
-        .mappings()
-        .first()
-    )
+    mine = CONFIG.c.task_type == task_type
+    known = connection.execute(select(CONFIG).where(mine).with_for_update()).mappings().first()
     if known is None:
         row = TaskConfig(task_type=task_type, updated_at=now(), **defaults)
         connection.execute(insert(CONFIG), row.model_dump())
     elif any(known[name] != value for name, value in defaults.items()):
-        connection.execute(
-            update(CONFIG).where(CONFIG.c.task_type == task_type).values(**defaults, updated_at=now())
-        )
+        connection.execute(update(CONFIG).where(mine).values(**defaults, updated_at=now()))
 
 
 def announce(database: Database, task_type: str, defaults: dict[str, Any]) -> None:

@@ -22,9 +22,8 @@ def register(connection: Connection, worker: Worker) -> None:
 def beat(connection: Connection, worker_id: str, load: int, status: WorkerStatus, now: datetime) -> bool:
     """Records a sign of life; False when the worker was given up on meanwhile."""
     values = {"load": load, "status": status, "last_heartbeat_at": now}
-    return (
-        connection.execute(update(WORKER).where(WORKER.c.worker_id == worker_id).values(values)).rowcount == 1
-    )
+    mine = WORKER.c.worker_id == worker_id
+    return connection.execute(update(WORKER).where(mine).values(values)).rowcount == 1
 
 
 def touch(connection: Connection, worker_id: str, now: datetime) -> None:
@@ -49,6 +48,5 @@ def all_workers(connection: Connection) -> Sequence[Worker]:
 
 def unheard(connection: Connection, since: datetime) -> list[str]:
     """The workers that gave no sign of life since this moment."""
-    return list(
-        connection.execute(select(WORKER.c.worker_id).where(WORKER.c.last_heartbeat_at < since)).scalars()
-    )
+    query = select(WORKER.c.worker_id).where(WORKER.c.last_heartbeat_at < since)
+    return list(connection.execute(query).scalars())

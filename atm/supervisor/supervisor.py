@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 logger = logging.getLogger(__name__)
@@ -74,13 +75,11 @@ class _Child:
         """Sends a signal, to its whole group if it is SIGKILL."""
         if self.process is None or self.process.poll() is not None:
             return
-        try:
+        with suppress(ProcessLookupError):
             if number == signal.SIGKILL:
                 os.killpg(self.process.pid, number)
             else:
                 self.process.send_signal(number)
-        except ProcessLookupError:
-            pass
 
     def wait(self, seconds: float) -> bool:
         """Whether it has ended within this time."""
