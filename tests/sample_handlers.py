@@ -12,12 +12,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from measured import take_back_what_is_raised
 from pydantic import BaseModel
 
 from atm import Context, NonRetryableError, Retry, handler
-
-take_back_what_is_raised()
 
 _QUICK = Retry("FIXED", delay=0.1)
 

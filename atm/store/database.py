@@ -198,7 +198,17 @@ def _ping_if_idle(connection: Any, record: Any, _proxy: Any) -> None:
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     # The driver must not begin transactions by itself: see _begin_sqlite.
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={_SQLITE_BUSY_MS}"):
+    # Of several that open a new file at once, one makes it WAL; SQLite does not let the others wait for that.
+    for attempt in stamina.retry_context(
+        on=sqlite3.OperationalError,
+        timeout=_SQLITE_BUSY_MS / 1000,
+        attempts=None,
+        wait_initial=0.01,
+        wait_max=0.1,
+    ):
+        with attempt:
+            connection.execute("PRAGMA journal_mode=WAL")
+    for pragma in ("synchronous=FULL", f"busy_timeout={_SQLITE_BUSY_MS}"):
         connection.execute(f"PRAGMA {pragma}")
 
 

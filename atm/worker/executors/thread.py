@@ -17,6 +17,10 @@ _REPEAT_SECONDS = 1.0
 _EXCEPTIONS: dict[Kind, type[TaskInterrupted]] = {Kind.CANCEL: TaskCancelled, Kind.TIMEOUT: TaskTimedOut}
 
 
+class _TakenBack(BaseException):
+    """In the place of an exception that was raised too late."""
+
+
 class _ThreadHandle:
     """Raises exceptions in one thread, until it is closed by that thread.
 
@@ -45,11 +49,26 @@ class _ThreadHandle:
         with self._lock:
             self._open = False
             if self.raised:
-                self._raise(None)
+                self._take_back()
 
-    def _raise(self, exception: type[BaseException] | None) -> None:
-        wanted = None if exception is None else ctypes.py_object(exception)
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread_id), wanted)
+    def _take_back(self) -> None:
+        """Forgets an exception that was raised in this thread and has not come yet.
+
+        By another one in its place, which is caught here. Python before 3.12 can
+        forget one by itself, but then stands still where it is traced, as by a
+        debugger or for coverage.
+        """
+        try:
+            self._raise(_TakenBack)
+            while True:
+                pass
+        except _TakenBack:
+            return
+
+    def _raise(self, exception: type[BaseException]) -> None:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(self._thread_id), ctypes.py_object(exception)
+        )
 
 
 class ThreadExecutor:
