@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from make_tasks import Tasks
@@ -92,9 +93,9 @@ def test_a_worker_that_is_heard_of_just_before_it_is_taken_out_stays(
     task = made.running("late")
     remove = workers.remove
 
-    def heard_of_and_removed(connection: Connection, worker_id: str, since: datetime | None = None) -> bool:
-        workers.touch(connection, worker_id, now())
-        return remove(connection, worker_id, since)
+    def heard_of_and_removed(connection: Connection, **which: Any) -> bool:
+        workers.touch(connection, which["worker_id"], now())
+        return remove(connection, **which)
 
     monkeypatch.setattr(workers, "remove", heard_of_and_removed)
     rescuer.run_once()

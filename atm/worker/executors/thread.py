@@ -14,11 +14,9 @@ from atm.worker.texts import name_of, text_of
 #: Between two exceptions for a handler that goes on: it may have swallowed the
 #: first, or be cleaning up.
 _REPEAT_SECONDS = 1.0
+#: More than Python needs to raise what is for this thread.
+_STEPS_BACK = 10
 _EXCEPTIONS: dict[Kind, type[TaskInterrupted]] = {Kind.CANCEL: TaskCancelled, Kind.TIMEOUT: TaskTimedOut}
-
-
-class _TakenBack(BaseException):
-    """In the place of an exception that was raised too late."""
 
 
 class _ThreadHandle:
@@ -45,25 +43,23 @@ class _ThreadHandle:
             self._raise(_EXCEPTIONS.get(interruption.kind, TaskInterrupted))
 
     def close(self) -> None:
-        """Nothing is raised any more, and what was raised too late is forgotten."""
-        with self._lock:
-            self._open = False
-            if self.raised:
-                self._take_back()
+        """Nothing is raised any more, and what was raised too late is taken here and forgotten.
 
-    def _take_back(self) -> None:
-        """Forgets an exception that was raised in this thread and has not come yet.
-
-        By another one in its place, which is caught here. Python before 3.12 can
-        forget one by itself, but then stands still where it is traced, as by a
+        It is not taken back: Python before 3.12 would go on looking for an
+        exception, in every thread, and stand still where it is traced, as by a
         debugger or for coverage.
         """
-        try:
-            self._raise(_TakenBack)
-            while True:
-                pass
-        except _TakenBack:
-            return
+        while True:
+            try:
+                with self._lock:
+                    self._open = False
+                if self.raised:
+                    # It comes at a step back of a loop, at the latest: this is the thread that it is for.
+                    for _ in range(_STEPS_BACK):
+                        pass
+                return
+            except TaskInterrupted:
+                pass  # once more: it may have come before the lock
 
     def _raise(self, exception: type[BaseException]) -> None:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -309,3 +310,18 @@ def test_a_process_that_is_told_to_stop_stops(isolated: FakeWorker) -> None:
     assert isinstance(ended, Cancelled)
     assert ended.how.endswith("(in its own process)")
     assert attempt.handle is None
+
+
+def test_stopping_a_handler_leaves_no_thread_looking_for_an_exception(worker: FakeWorker) -> None:
+    """Where Python traces, before 3.12, the next call of a function would not come back."""
+    begun = threading.Event()
+    worker.handle(lambda context, payload: _loops(begun), cancel_grace=0.0)
+    _stop(worker, begun, Kind.CANCEL)
+    traced: list[str] = []
+    before = sys.gettrace()
+    sys.settrace(lambda frame, event, arg: traced.append(event))  # type: ignore[func-returns-value]
+    try:
+        begun.is_set()
+    finally:
+        sys.settrace(before)
+    assert traced
