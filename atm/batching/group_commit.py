@@ -117,6 +117,9 @@ class GroupCommit(Generic[Item, Result]):
         self._queue.close()
         if self._thread.is_alive():
             self._thread.join()
+        # Who was let in while it was closed is answered, too.
+        while late := self._queue.take(0):
+            self._settle(late)
 
     def __len__(self) -> int:
         """How many items wait."""

@@ -203,6 +203,20 @@ def test_closing_commits_what_was_submitted_and_takes_no_more(
         assert raised.value.reason == "STOPPING"
 
 
+def test_who_comes_while_it_is_closed_is_answered_too(
+    make: Callable[..., GroupCommit[Any, Any]], sql: _Sql
+) -> None:
+    commits = make()
+    commits.start()
+    # The thread has seen that it is over; the caller has not.
+    commits._queue.close()
+    commits._thread.join(60)
+    late = commits.ask(["late"])
+    commits.close()
+    assert [reply.result() for reply in late] == ["late!"]
+    assert sql.stored == ["late"]
+
+
 def test_more_than_can_wait_is_turned_away(make: Callable[..., GroupCommit[Any, Any]]) -> None:
     commits = make(capacity=2)
     commits.ask(["a", "b"])
