@@ -23,6 +23,7 @@ from atm.broker.lease import Lease
 from atm.broker.marker import Marker
 from atm.broker.notifications import NotificationListener
 from atm.errors import SettingsError
+from atm.host_port import join_host_port
 from atm.processes import freeze_heap
 from atm.rpc import task_service_pb2 as pb
 from atm.rpc.task_service_pb2_grpc import add_TaskServiceServicer_to_server
@@ -221,7 +222,7 @@ def _ports(settings: Settings) -> tuple[tuple[str, int], ...]:
 
 
 def _listen(server: Any, host: str, port: int, option: str) -> None:
-    address = f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+    address = join_host_port(host.strip("[]"), port)
     try:
         bound = server.add_insecure_port(address)
     except RuntimeError as error:
