@@ -84,7 +84,7 @@ INSTANCE_ID_LENGTH = 191
 
 
 def now() -> datetime:
-    """The current time, in UTC."""
+    """The time by this machine's clock, in UTC. What processes compare is in `Database.clock`'s."""
     return datetime.now(UTC)
 
 
@@ -219,6 +219,8 @@ class Worker(SQLModel, table=True):
     version: str = Field(default="", sa_column=Column(ascii_string(32), nullable=False))
     started_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
     last_heartbeat_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    # Milliseconds; negative: its clock is behind the database's.
+    clock_ahead_ms: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
 
 
 class Server(SQLModel, table=True):
@@ -237,6 +239,8 @@ class Server(SQLModel, table=True):
     version: str = Field(default="", sa_column=Column(ascii_string(32), nullable=False))
     started_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
     last_heartbeat_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    # Milliseconds; negative: its clock is behind the database's.
+    clock_ahead_ms: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
 
 
 class Leader(SQLModel, table=True):

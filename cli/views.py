@@ -43,6 +43,11 @@ def duration(start: datetime | None, end: datetime | None) -> str:
     return f"{(end - start).total_seconds():.2f}s" if start and end else ""
 
 
+def _ahead(milliseconds: int) -> str:
+    """How far a clock is ahead of the database's, where that is more than a tenth of a second."""
+    return f"{milliseconds / 1000:+.1f} s" if abs(milliseconds) >= 100 else "agrees"
+
+
 def _task_details(task: Task, wide: bool) -> list[Field]:
     fields = [
         Field("Task", task.task_id),
@@ -130,6 +135,7 @@ WORKERS: View[Worker] = View(
         Column("LOAD", lambda worker: f"{worker.load}/{worker.capacity}"),
         Column("HEARTBEAT", lambda worker: moment(worker.last_heartbeat_at)),
         Column("STARTED", lambda worker: moment(worker.started_at), wide=True),
+        Column("CLOCK", lambda worker: _ahead(worker.clock_ahead_ms), wide=True),
         Column("VERSION", lambda worker: worker.version, wide=True),
         Column("TYPES", lambda worker: ",".join(worker.task_types), wide=True, free=True),
     ),
@@ -146,6 +152,7 @@ SERVERS: View[Server] = View(
         Column("PORTS", lambda server: f"{server.grpc_port}, {server.worker_port}"),
         Column("HEARTBEAT", lambda server: moment(server.last_heartbeat_at)),
         Column("STARTED", lambda server: moment(server.started_at), wide=True),
+        Column("CLOCK", lambda server: _ahead(server.clock_ahead_ms), wide=True),
         Column("VERSION", lambda server: server.version, wide=True),
         Column("INSTANCE", lambda server: server.instance_id, wide=True, free=True),
     ),

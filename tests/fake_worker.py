@@ -22,6 +22,7 @@ from atm.models import now
 from atm.service.attempts import AttemptService, Claim, ClaimedTask, End, Report
 from atm.service.outcomes import Cancelled, Failed, HandedBack, Outcome, Succeeded, TimedOut
 from atm.states import Status
+from atm.store.clock import DatabaseClock
 from atm.worker.attempt import Attempt, AttemptId, Attempts, State
 from atm.worker.claim_ledger import ClaimLedger
 from atm.worker.claims import Claims
@@ -338,6 +339,11 @@ class FakeDatabase:
 
     def __init__(self) -> None:
         self.error: Exception | None = None
+        self.clock = DatabaseClock()
+
+    def compare_clocks(self) -> None:
+        """Raises `error`."""
+        self.write(lambda _: None)
 
     def write(self, work: Callable[[Any], Any]) -> Any:
         """What `work` returns."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from dramatiq import Message, Middleware
-from dramatiq.brokers.redis import MAINTENANCE_SCALE, RedisBroker
+from dramatiq.brokers.redis import RedisBroker
 from dramatiq.common import current_millis
 
 from atm.batching.batcher import Batcher
@@ -60,7 +60,7 @@ class TaskBroker(RedisBroker):
             client=connect(url),
             middleware=middleware or [],
             namespace=prefix,
-            # Recovery is asked for by the scheduler, not left to chance.
+            # Recovery is asked for by the scheduler, and goes by the time of Redis.
             maintenance_chance=0,
             heartbeat_timeout=round(consumer_timeout * 1000),
         )
@@ -68,6 +68,7 @@ class TaskBroker(RedisBroker):
         self._fetch_script = self.client.register_script(script("fetch"))
         self._acknowledge_script = script("acknowledge")
         self._requeue_script = self.client.register_script(script("requeue"))
+        self._recover_script = self.client.register_script(script("recover"))
         self._keys = keys.QueueKeys(prefix, self.broker_id)
         self._numbers = {n: keys.QUEUES_BY_URGENCY.index(keys.queue_of(n)) for n in (0, 1)}
         self._leaving = threading.Event()
@@ -115,7 +116,6 @@ class TaskBroker(RedisBroker):
     def fetch(self, queues: Iterable[str], wanted: int, streak: int) -> tuple[int, list[FetchedMessage]]:
         """Takes up to `wanted` messages from these queues; see fetch.lua. Also a sign of life."""
         args: list[int | str] = [
-            current_millis(),
             self.broker_id,
             wanted,
             streak,
@@ -167,16 +167,8 @@ class TaskBroker(RedisBroker):
     @translated
     def recover(self) -> None:
         """Puts back what silent consumers had fetched. Harmless to repeat."""
-        long_ago = current_millis() - self.heartbeat_timeout
-        if not self.client.zcount(keys.heartbeats(self.namespace), 0, long_ago):
-            return
-        # Dramatiq's own maintenance, made certain for this one harmless command.
-        self.maintenance_chance = MAINTENANCE_SCALE
-        try:
-            for queue in keys.QUEUES_BY_URGENCY:
-                self.do_qsize(queue)
-        finally:
-            self.maintenance_chance = 0
+        args = [self.heartbeat_timeout, MAX_WAKE_TOKENS, *self._keys.fetched_by]
+        self._recover_script(keys=self._keys.recover, args=args)
 
     @translated
     def wake(self) -> None:

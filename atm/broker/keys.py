@@ -106,6 +106,11 @@ class QueueKeys:
         self.requeue = {
             queue: [set_, hash_, list_, self._wake[queue]] for queue, (list_, hash_, set_) in names.items()
         }
+        #: recover.lua: heartbeats, then as for enqueue.lua; and what stands around a consumer in `fetched`.
+        self.recover = [self._heartbeats, *self.enqueue]
+        self.fetched_by = [
+            part for queue in QUEUES_BY_URGENCY for part in fetched(prefix, "\0", queue).split("\0")
+        ]
         #: What stands before the id of a task in its cancel flag.
         self.cancel_flags = cancel_flag(prefix, "")
 

@@ -147,6 +147,7 @@ class Worker(_Record):
     """One worker process. `capacity` attempts fit into it; `load` run now.
 
     `status` is RUNNING, DRAINING, or LOST once its heartbeats stopped.
+    `clock_ahead_ms` is how far its machine's clock is ahead of the database's.
     """
 
     worker_id: str
@@ -159,6 +160,7 @@ class Worker(_Record):
     started_at: datetime | None = None
     last_heartbeat_at: datetime | None = None
     version: str = ""
+    clock_ahead_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,8 @@ class Server(_Record):
     """One server process. `status` is RUNNING, DRAINING, or LOST once its heartbeats stopped.
 
     `leader` tells whether it runs the scheduler for all, `leader_epoch` how
-    often the leader has changed until it took the lead.
+    often the leader has changed until it took the lead, `clock_ahead_ms` how
+    far its machine's clock is ahead of the database's.
     """
 
     server_id: str
@@ -181,6 +184,7 @@ class Server(_Record):
     started_at: datetime | None = None
     last_heartbeat_at: datetime | None = None
     version: str = ""
+    clock_ahead_ms: int = 0
 
 
 @dataclass(frozen=True)

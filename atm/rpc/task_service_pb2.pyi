@@ -229,7 +229,7 @@ class GetTaskLogsResponse(_message.Message):
     def __init__(self, logs: _Optional[_Iterable[_Union[TaskLog, _Mapping]]] = ...) -> None: ...
 
 class Worker(_message.Message):
-    __slots__ = ("worker_id", "host", "pid", "capacity", "load", "task_types", "status", "started_at", "last_heartbeat_at", "version")
+    __slots__ = ("worker_id", "host", "pid", "capacity", "load", "task_types", "status", "started_at", "last_heartbeat_at", "version", "clock_ahead_ms")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
@@ -240,6 +240,7 @@ class Worker(_message.Message):
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
     LAST_HEARTBEAT_AT_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_AHEAD_MS_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     host: str
     pid: int
@@ -250,7 +251,8 @@ class Worker(_message.Message):
     started_at: _timestamp_pb2.Timestamp
     last_heartbeat_at: _timestamp_pb2.Timestamp
     version: str
-    def __init__(self, worker_id: _Optional[str] = ..., host: _Optional[str] = ..., pid: _Optional[int] = ..., capacity: _Optional[int] = ..., load: _Optional[int] = ..., task_types: _Optional[_Iterable[str]] = ..., status: _Optional[str] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_heartbeat_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., version: _Optional[str] = ...) -> None: ...
+    clock_ahead_ms: int
+    def __init__(self, worker_id: _Optional[str] = ..., host: _Optional[str] = ..., pid: _Optional[int] = ..., capacity: _Optional[int] = ..., load: _Optional[int] = ..., task_types: _Optional[_Iterable[str]] = ..., status: _Optional[str] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_heartbeat_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., version: _Optional[str] = ..., clock_ahead_ms: _Optional[int] = ...) -> None: ...
 
 class ListWorkersRequest(_message.Message):
     __slots__ = ()
@@ -263,7 +265,7 @@ class ListWorkersResponse(_message.Message):
     def __init__(self, workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ...) -> None: ...
 
 class Server(_message.Message):
-    __slots__ = ("server_id", "instance_id", "host", "pid", "grpc_port", "worker_port", "status", "leader", "leader_epoch", "started_at", "last_heartbeat_at", "version")
+    __slots__ = ("server_id", "instance_id", "host", "pid", "grpc_port", "worker_port", "status", "leader", "leader_epoch", "started_at", "last_heartbeat_at", "version", "clock_ahead_ms")
     SERVER_ID_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
@@ -276,6 +278,7 @@ class Server(_message.Message):
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
     LAST_HEARTBEAT_AT_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_AHEAD_MS_FIELD_NUMBER: _ClassVar[int]
     server_id: str
     instance_id: str
     host: str
@@ -288,7 +291,8 @@ class Server(_message.Message):
     started_at: _timestamp_pb2.Timestamp
     last_heartbeat_at: _timestamp_pb2.Timestamp
     version: str
-    def __init__(self, server_id: _Optional[str] = ..., instance_id: _Optional[str] = ..., host: _Optional[str] = ..., pid: _Optional[int] = ..., grpc_port: _Optional[int] = ..., worker_port: _Optional[int] = ..., status: _Optional[str] = ..., leader: bool = ..., leader_epoch: _Optional[int] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_heartbeat_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., version: _Optional[str] = ...) -> None: ...
+    clock_ahead_ms: int
+    def __init__(self, server_id: _Optional[str] = ..., instance_id: _Optional[str] = ..., host: _Optional[str] = ..., pid: _Optional[int] = ..., grpc_port: _Optional[int] = ..., worker_port: _Optional[int] = ..., status: _Optional[str] = ..., leader: bool = ..., leader_epoch: _Optional[int] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_heartbeat_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., version: _Optional[str] = ..., clock_ahead_ms: _Optional[int] = ...) -> None: ...
 
 class ListServersRequest(_message.Message):
     __slots__ = ()

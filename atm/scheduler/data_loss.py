@@ -6,7 +6,6 @@ import logging
 
 from atm.broker.marker import Marker
 from atm.errors import BrokerUnavailableError
-from atm.models import now
 from atm.store import tasks
 from atm.store.database import Database
 
@@ -37,7 +36,8 @@ class DataLossDetector:
         if self._behind is None:
             self._behind = ""
         after = self._behind
-        last = self._database.write(lambda connection: tasks.dispatch_again(connection, now(), after, BATCH))
+        now = self._database.clock.now()
+        last = self._database.write(lambda connection: tasks.dispatch_again(connection, now, after, BATCH))
         self._behind = last
         return last is not None
 

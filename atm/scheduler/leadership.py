@@ -7,7 +7,6 @@ import time
 
 from atm.broker.lease import Hold, Lease
 from atm.errors import BrokerUnavailableError, UnavailableError
-from atm.models import now
 from atm.store import servers
 from atm.store.database import Database
 
@@ -73,7 +72,7 @@ class Leadership:
 
     def _take_lead(self) -> int:
         epoch = self._database.write(
-            lambda connection: servers.take_lead(connection, self._instance_id, now())
+            lambda connection: servers.take_lead(connection, self._instance_id, self._database.clock.now())
         )
         logger.info("%s leads the servers (epoch %d)", self._instance_id, epoch)
         return epoch

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from datetime import timedelta
 
-from atm.models import now
 from atm.store import tasks
 from atm.store.database import Database
 
@@ -26,7 +25,7 @@ class Pruner:
 
     def run_once(self) -> bool:
         """Deletes one chunk; True when there may be more."""
-        before, began = now() - self._retention, time.monotonic()
+        before, began = self._database.clock.now() - self._retention, time.monotonic()
         deleted = self._database.write(lambda connection: tasks.prune(connection, before, CHUNK))
         if deleted < CHUNK:
             return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from atm.models import now
 from atm.service.dispatch import Dispatcher
 from atm.store import tasks
 from atm.store.database import Database
@@ -28,9 +27,12 @@ class Relay:
 
     def run_once(self) -> bool:
         """Queues what is due; True when there is more."""
-        due, waited = self._database.read(lambda connection: tasks.due_for_dispatch(connection, now(), BATCH))
+        clock = self._database.clock
+        due, waited = self._database.read(
+            lambda connection: tasks.due_for_dispatch(connection, clock.now(), BATCH)
+        )
         if not due or not self._dispatcher.send(due):
             return False
         wait = min(max(AGAIN, waited), AGAIN_LATEST)
-        self._database.write(lambda connection: tasks.postpone_dispatch(connection, due, now(), wait))
+        self._database.write(lambda connection: tasks.postpone_dispatch(connection, due, clock.now(), wait))
         return len(due) == BATCH

@@ -6,7 +6,7 @@ import logging
 from datetime import timedelta
 from functools import partial
 
-from atm.models import Task, now
+from atm.models import Task
 from atm.service.attempts import AttemptService
 from atm.service.outcomes import WorkerLost
 from atm.store import tasks, workers
@@ -32,7 +32,7 @@ class Rescuer:
 
     def run_once(self) -> bool:
         """Takes back what dead workers hold; True when there is more."""
-        unheard_since = now() - self._lease
+        unheard_since = self._database.clock.now() - self._lease
         for worker_id in self._database.read(partial(workers.unheard, since=unheard_since)):
             removal = partial(workers.remove, worker_id=worker_id, unheard_since=unheard_since)
             if self._database.write(removal):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 
-from atm.models import now
 from atm.service.attempts import AttemptService
 from atm.service.outcomes import TimedOut
 from atm.store import tasks
@@ -28,7 +27,8 @@ class TimeoutSweeper:
 
     def run_once(self) -> bool:
         """Ends what is overdue; True when there is more."""
-        late = self._database.read(lambda connection: tasks.overdue(connection, now() - GRACE, BATCH))
+        before = self._database.clock.now() - GRACE
+        late = self._database.read(lambda connection: tasks.overdue(connection, before, BATCH))
         for task in late:
             logger.warning("task %s, attempt %d, is over its time", task.task_id, task.attempt)
             outcome = TimedOut("its worker did not end it")

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from atm._version import __version__
 from atm.errors import UnavailableError
-from atm.models import Server, now
+from atm.models import Server
 from atm.settings import Settings
 from atm.states import WorkerStatus
 from atm.store import servers
@@ -28,7 +28,7 @@ class ServerRegistry:
     def __init__(self, database: Database, settings: Settings) -> None:
         self.interval = settings.heartbeat_seconds
         self._database = database
-        host, at = socket.gethostname(), now()
+        host, at = socket.gethostname(), database.clock.now()
         self._row = Server(
             instance_id=f"{settings.server_id}@{host[:40]}-{os.getpid()}-{secrets.token_hex(3)}",
             server_id=settings.server_id,
@@ -52,12 +52,14 @@ class ServerRegistry:
 
     def run_once(self) -> bool:
         """Says that the server lives, and forgets those that have not for long."""
+        server, clock = self._row, self._database.clock
+        self._database.compare_clocks()
+        server.last_heartbeat_at, server.clock_ahead_ms = clock.now(), clock.ahead_ms
 
         def work(connection: Connection) -> None:
-            at = self._row.last_heartbeat_at = now()
-            if not servers.beat(connection, self.instance_id, WorkerStatus(self._row.status), at):
-                servers.register(connection, self._row)
-            servers.remove_unheard(connection, at - FORGET)
+            if not servers.beat(connection, server):
+                servers.register(connection, server)
+            servers.remove_unheard(connection, server.last_heartbeat_at - FORGET)
 
         self._database.write(work)
         return False

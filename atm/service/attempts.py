@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
-from atm.models import PROGRESS_MESSAGE_LENGTH, Task, now
+from atm.models import PROGRESS_MESSAGE_LENGTH, Task
 from atm.service.outcomes import Failed, HandedBack, Outcome, Succeeded, WorkerLost, decide
 from atm.states import LogType, Status
 from atm.store import logs, tasks
@@ -216,7 +216,7 @@ class AttemptService:
         *,
         last: bool,
     ) -> None:
-        at = now()
+        at = self._database.clock.now()
         # Optimistic path for batches: a plain success is written without reading
         # its row, guarded by the compare-and-set. If a guard fails, LostRaceError
         # rolls the batch back, and group commit splits it until the row is read.

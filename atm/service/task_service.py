@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from atm.batching.group_commit import GroupCommit, at_once
 from atm.batching.reply import Promise
 from atm.errors import TaskNotFoundError
-from atm.models import Leader, Server, Task, TaskLog, Worker, now
+from atm.models import Leader, Server, Task, TaskLog, Worker
 from atm.service import validation
 from atm.service._counts import Counts
 from atm.service._creation import Creation
@@ -139,7 +139,7 @@ class TaskService(Creation):
         answer = None
         while answer is None:  # None: a worker was faster; look again
             answer = self._database.write(
-                lambda connection: _cancel(connection, task_id, requested_by, now())
+                lambda connection: _cancel(connection, task_id, requested_by, self._database.clock.now())
             )
         if answer.success:
             self._dispatcher.flag_cancelled(task_id, requested_by)
@@ -149,7 +149,7 @@ class TaskService(Creation):
 
     def workers(self) -> list[Worker]:
         """Every worker that has not left; one whose heartbeats stopped is LOST."""
-        heard_since = now() - self._worker_lease
+        heard_since = self._database.clock.now() - self._worker_lease
         found = self._database.read(workers.all_workers)
         for worker in found:
             if worker.last_heartbeat_at < heard_since:
@@ -158,7 +158,7 @@ class TaskService(Creation):
 
     def servers(self) -> tuple[list[Server], Leader]:
         """Every server that has not left, LOST where its heartbeats stopped; and who leads."""
-        heard_since = now() - self._worker_lease
+        heard_since = self._database.clock.now() - self._worker_lease
         found, leader = self._database.read(
             lambda connection: (servers.all_servers(connection), servers.leader(connection))
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pymysql
@@ -15,6 +17,7 @@ from sqlalchemy.engine import URL, Engine
 from sqlalchemy.engine import Connection as Connection
 
 from atm.errors import UnavailableError
+from atm.store.clock import FILE_TIME_RESOLUTION, DatabaseClock, file_time
 
 R = TypeVar("R")
 
@@ -48,12 +51,15 @@ class Database:
     """An engine, and the two ways to use it: `read` and `write`.
 
     Open it after a fork, never before. `pool_size` is the number of
-    connections it keeps and the most it opens.
+    connections it keeps and the most it opens. `clock` is compared with the
+    database's whenever a connection is made.
     """
 
     def __init__(self, url: URL, *, pool_size: int = 8) -> None:
         self.url = url
+        self.clock = DatabaseClock()
         self.engine = _engine(url, pool_size)
+        event.listen(self.engine, "connect", lambda connection, _record: self._compare_clocks(connection))
         self._reader = self.engine.execution_options(**{_READ_ONLY: True})
 
     def read(self, work: Callable[[Connection], R]) -> R:
@@ -104,9 +110,31 @@ class Database:
         """Returns if the database answers. Raises UnavailableError."""
         self.read(lambda connection: connection.execute(text("SELECT 1")))
 
+    def compare_clocks(self) -> None:
+        """Asks the database for its time: `clock` is right again. Raises UnavailableError."""
+        self.read(lambda connection: self._compare_clocks(connection.connection.dbapi_connection))
+
+    def _compare_clocks(self, connection: Any) -> None:
+        asked_at = time.monotonic()
+        try:
+            told, resolution = _time_of(self.url, connection)
+        except OSError:
+            return  # no file can be made: SQLite will say so itself
+        self.clock.observe(told, asked_at, time.monotonic(), datetime.now(UTC), resolution)
+
     def close(self) -> None:
         """Closes the pooled connections."""
         self.engine.dispose()
+
+
+def _time_of(url: URL, connection: Any) -> tuple[datetime, timedelta]:
+    """What the database says the time is, and by how much that may be behind."""
+    if url.get_backend_name() == "sqlite":
+        assert url.database, "SQLite needs a file"
+        return file_time(Path(url.database).absolute().parent), FILE_TIME_RESOLUTION
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT UTC_TIMESTAMP(6)")
+        return cursor.fetchone()[0].replace(tzinfo=UTC), timedelta(0)
 
 
 def _is_conflict(error: Exception) -> bool:

@@ -9,7 +9,6 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.engine import Connection
 
 from atm.models import Leader, Server
-from atm.states import WorkerStatus
 
 SERVER = Server.__table__  # type: ignore[attr-defined]
 LEADER = Leader.__table__  # type: ignore[attr-defined]
@@ -22,10 +21,14 @@ def register(connection: Connection, server: Server) -> None:
     connection.execute(insert(SERVER), server.model_dump())
 
 
-def beat(connection: Connection, instance_id: str, status: WorkerStatus, now: datetime) -> bool:
+#: What a heartbeat says of a server.
+_SAID = ("status", "last_heartbeat_at", "clock_ahead_ms")
+
+
+def beat(connection: Connection, server: Server) -> bool:
     """Records a sign of life; False when the server is not in the registry any more."""
-    values = {"status": status, "last_heartbeat_at": now}
-    mine = SERVER.c.instance_id == instance_id
+    values = {name: getattr(server, name) for name in _SAID}
+    mine = SERVER.c.instance_id == server.instance_id
     return connection.execute(update(SERVER).where(mine).values(values)).rowcount == 1
 
 

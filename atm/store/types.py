@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from threading import Lock
 from typing import Any
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.engine import Connection
 
-from atm.models import TaskConfig, now
+from atm.models import TaskConfig
 from atm.store.database import Database, DuplicateError
 
 CONFIG = TaskConfig.__table__  # type: ignore[attr-defined]
@@ -20,7 +21,7 @@ def all_types(connection: Connection) -> dict[str, TaskConfig]:
     return {row["task_type"]: TaskConfig(**row) for row in connection.execute(select(CONFIG)).mappings()}
 
 
-def register(connection: Connection, task_type: str, defaults: dict[str, Any]) -> None:
+def register(connection: Connection, task_type: str, defaults: dict[str, Any], now: datetime) -> None:
     """Makes a type known, with what its handler says of it.
 
     Only the columns in `defaults` are written to a row that is there:
@@ -29,19 +30,23 @@ def register(connection: Connection, task_type: str, defaults: dict[str, Any]) -
     mine = CONFIG.c.task_type == task_type
     known = connection.execute(select(CONFIG).where(mine).with_for_update()).mappings().first()
     if known is None:
-        row = TaskConfig(task_type=task_type, updated_at=now(), **defaults)
+        row = TaskConfig(task_type=task_type, updated_at=now, **defaults)
         connection.execute(insert(CONFIG), row.model_dump())
     elif any(known[name] != value for name, value in defaults.items()):
-        connection.execute(update(CONFIG).where(mine).values(**defaults, updated_at=now()))
+        connection.execute(update(CONFIG).where(mine).values(**defaults, updated_at=now))
 
 
 def announce(database: Database, task_type: str, defaults: dict[str, Any]) -> None:
     """`register`, committed, however many workers do it at the same moment. Raises UnavailableError."""
+
+    def work(connection: Connection) -> None:
+        register(connection, task_type, defaults, database.clock.now())
+
     try:
-        database.write(lambda connection: register(connection, task_type, defaults))
+        database.write(work)
     except DuplicateError:
         # Another worker was first: now the row is there.
-        database.write(lambda connection: register(connection, task_type, defaults))
+        database.write(work)
 
 
 class TypeCache:

@@ -9,7 +9,6 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.engine import Connection
 
 from atm.models import Worker
-from atm.states import WorkerStatus
 
 WORKER = Worker.__table__  # type: ignore[attr-defined]
 
@@ -19,10 +18,14 @@ def register(connection: Connection, worker: Worker) -> None:
     connection.execute(insert(WORKER), worker.model_dump())
 
 
-def beat(connection: Connection, worker_id: str, load: int, status: WorkerStatus, now: datetime) -> bool:
+#: What a heartbeat says of a worker.
+_SAID = ("load", "status", "last_heartbeat_at", "clock_ahead_ms")
+
+
+def beat(connection: Connection, worker: Worker) -> bool:
     """Records a sign of life; False when the worker was given up on meanwhile."""
-    values = {"load": load, "status": status, "last_heartbeat_at": now}
-    mine = WORKER.c.worker_id == worker_id
+    values = {name: getattr(worker, name) for name in _SAID}
+    mine = WORKER.c.worker_id == worker.worker_id
     return connection.execute(update(WORKER).where(mine).values(values)).rowcount == 1
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 
+from atm.models import now
 from atm.service.attempts import ClaimedTask
 from atm.service.outcomes import Failed, Succeeded
 from atm.states import Reason
@@ -12,11 +14,12 @@ from atm.worker.claims import Claims
 from atm.worker.completer import Completer
 from atm.worker.executors import Executor
 from atm.worker.handlers import HandlerRegistry
+from atm.worker.log_buffer import LogBuffer
 from atm.worker.payloads import PayloadError, bind, encode_result
 
 
 class Execution:
-    """Runs attempts, each in the thread that calls `run`."""
+    """Runs attempts, each in the thread that calls `run`. `now` tells the time of what handlers log."""
 
     def __init__(
         self,
@@ -25,12 +28,14 @@ class Execution:
         completer: Completer,
         registry: HandlerRegistry,
         executors: Mapping[str, Executor],
+        now: Callable[[], datetime] = now,
     ) -> None:
         self._attempts = attempts
         self._claims = claims
         self._completer = completer
         self._registry = registry
         self._executors = executors
+        self._now = now
 
     def run(self, attempt: Attempt) -> None:
         """Runs an attempt until its handler returns; its end is then on its way to SQL.
@@ -44,7 +49,7 @@ class Execution:
         task = self._claims.begin(attempt)
         if task is None:
             return
-        attempt.prepare(task)
+        attempt.prepare(task, LogBuffer(self._now))
         try:
             self._run(attempt, task)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the attempt gets an end

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from atm.errors import UnavailableError
-from atm.models import Worker, now
+from atm.models import Worker
 from atm.states import WorkerStatus
 from atm.store import workers
 from atm.store.database import Connection, Database
@@ -41,12 +41,13 @@ class Heartbeat:
 
     def run_once(self) -> bool:
         """One heartbeat. Raises UnavailableError."""
-        worker = self._worker
-        worker.load, worker.last_heartbeat_at = self._attempts.load, now()
+        worker, clock = self._worker, self._database.clock
+        self._database.compare_clocks()
+        worker.load, worker.last_heartbeat_at = self._attempts.load, clock.now()
+        worker.clock_ahead_ms = clock.ahead_ms
 
         def work(connection: Connection) -> None:
-            status = WorkerStatus(worker.status)
-            if not workers.beat(connection, worker.worker_id, worker.load, status, worker.last_heartbeat_at):
+            if not workers.beat(connection, worker):
                 # It was given up on, wrongly: the reconciler revokes what it ran, the rest goes on.
                 workers.register(connection, worker)
 

@@ -18,7 +18,6 @@ import time
 import psutil
 
 from atm.errors import UnavailableError
-from atm.models import now
 from atm.service.attempts import AttemptService
 from atm.settings import Settings
 from atm.store import workers
@@ -69,7 +68,7 @@ def _beat_while_alive(database: Database, interval: float, worker_id: str, worke
         beat_at = time.monotonic() + interval
         try:
             if process.status() != psutil.STATUS_STOPPED:
-                database.write(lambda connection: workers.touch(connection, worker_id, now()))
+                database.write(lambda connection: workers.touch(connection, worker_id, database.clock.now()))
         except (UnavailableError, psutil.NoSuchProcess):
             pass  # the worker itself says so, in its log
         except Exception:

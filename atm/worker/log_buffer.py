@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from datetime import datetime
 
 from atm.models import now
 from atm.service.attempts import Line, Progress, Report
@@ -19,10 +21,11 @@ class LogBuffer:
     """Takes lines and progress from a handler, at no cost to it, and gives them out in order.
 
     `writing` is held while a report that was taken is written, so that what
-    was said first is stored first.
+    was said first is stored first. `now` tells when a line was said.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], datetime] = now) -> None:
+        self._now = now
         self.writing = threading.Lock()
         self._lock = threading.Lock()
         self._lines: list[Line] = []
@@ -42,7 +45,7 @@ class LogBuffer:
             if self._full:
                 limit = f"{MAX_LINES} lines or {MAX_CHARACTERS} characters"
                 message = f"more than {limit}: this line and those that follow are not kept"
-            self._lines.append(Line(message, now()))
+            self._lines.append(Line(message, self._now()))
 
     def progress(self, fraction: float, message: str) -> None:
         """Replaces what was last said about the progress."""

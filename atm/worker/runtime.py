@@ -19,7 +19,7 @@ from atm.batching.group_commit import GATHER_SECONDS, GroupCommit
 from atm.broker.broker import TaskBroker
 from atm.broker.cancel_flags import CancelFlags
 from atm.errors import BrokerUnavailableError, UnavailableError
-from atm.models import Worker, now
+from atm.models import Worker
 from atm.processes import freeze_heap
 from atm.service.attempts import AttemptService, size_of
 from atm.service.outcomes import HandedBack
@@ -110,7 +110,9 @@ class WorkerRuntime:
         # Not heard of for the lease, a worker is given up on.
         claims = Claims(attempts, self._starts, self.completer, too_old=settings.worker_lease_seconds / 2)
         self.prefetcher = Prefetcher(broker, attempts, claims, self.completer, threads)
-        self.execution = Execution(attempts, claims, self.completer, self._registry, self._executors)
+        self.execution = Execution(
+            attempts, claims, self.completer, self._registry, self._executors, database.clock.now
+        )
         self._heartbeat = Heartbeat(database, attempts, self._row(threads), settings.heartbeat_seconds)
         self._cancel_listener = CancelListener(attempts, CancelFlags(broker.client, broker.namespace))
         self._roles = Runner(
@@ -183,7 +185,7 @@ class WorkerRuntime:
             self._ledger.close()
 
     def _row(self, threads: int) -> Worker:
-        at = now()
+        at = self._database.clock.now()
         return Worker(
             worker_id=self.worker_id,
             host=socket.gethostname()[:255],

@@ -2,16 +2,18 @@
 -- After `share` messages of the urgent queue in a row, the other goes first once.
 -- KEYS: heartbeats, then for each queue, most urgent first:
 --       waiting, messages, fetched, wake.
--- ARGV: now in ms, consumer, wanted, streak (urgent messages since the last
---       other one), share, prefix of the cancel flags.
+-- ARGV: consumer, wanted, streak (urgent messages since the last other one),
+--       share, prefix of the cancel flags.
 -- Returns the new streak, then for each message the message and its task's
 -- cancel flag ("" when it is not up). When it found none, the wake tokens are
 -- gone too, so that the next token means a new message.
-redis.call("zadd", KEYS[1], ARGV[1], ARGV[2])
-local wanted = tonumber(ARGV[3])
-local streak = tonumber(ARGV[4])
-local share = tonumber(ARGV[5])
-local flags = ARGV[6]
+-- In the time of Redis: consumers are compared with each other.
+local time = redis.call("time")
+redis.call("zadd", KEYS[1], time[1] * 1000 + math.floor(time[2] / 1000), ARGV[1])
+local wanted = tonumber(ARGV[2])
+local streak = tonumber(ARGV[3])
+local share = tonumber(ARGV[4])
+local flags = ARGV[5]
 local queues = (#KEYS - 1) / 4
 
 local function take(queue)

@@ -128,10 +128,10 @@ class _Registry:
         assert row.worker_id not in self.rows
         self.rows[row.worker_id] = (row.load, WorkerStatus(row.status))
 
-    def beat(self, connection: Any, worker_id: str, load: int, status: WorkerStatus, at: Any) -> bool:
-        if worker_id not in self.rows:
+    def beat(self, connection: Any, row: Worker) -> bool:
+        if row.worker_id not in self.rows:
             return False
-        self.rows[worker_id] = (load, status)
+        self.rows[row.worker_id] = (row.load, WorkerStatus(row.status))
         return True
 
     def remove(self, connection: Any, worker_id: str) -> bool:
