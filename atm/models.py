@@ -149,7 +149,7 @@ class Task(SQLModel, table=True):
     request_digest: str = Field(default="", sa_column=Column(ascii_string(64), nullable=False))
 
     @classmethod
-    def of_checked(cls, values: Mapping[str, Any]) -> Task:
+    def of_checked(cls, values: Mapping[Any, Any]) -> Task:
         """A task with these values, which were checked before.
 
         `Task(...)`, which checks, takes thirty times as long; `model_construct` five times.

@@ -1,4 +1,4 @@
-"""A queue that many threads fill one item at a time, and one thread empties by the batch.
+"""A queue that many threads fill, and one thread empties by the batch.
 
 Waking a thread costs more than the work it is woken for. So the thread that
 empties the queue sleeps until there is enough, and is woken once.
@@ -34,14 +34,8 @@ class BatchQueue(Generic[Item]):
     def __len__(self) -> int:
         return len(self._items)
 
-    def put(self, item: Item) -> None:
-        """Adds one item."""
-        self._items.append(item)
-        if len(self._items) >= self._awaited:
-            self._ring()
-
-    def extend(self, items: Iterable[Item]) -> None:
-        """Adds several items."""
+    def add(self, items: Iterable[Item]) -> None:
+        """Adds items, in their order."""
         self._items.extend(items)
         if len(self._items) >= self._awaited:
             self._ring()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from atm.batching.batch_queue import BatchQueue
@@ -30,14 +30,12 @@ class Batcher(Generic[Item]):
         self._use = use
         self._queue: BatchQueue[Item] = BatchQueue(MOST)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        #: Has items used soon.
+        self.add = self._queue.add
 
     def start(self) -> None:
         """Starts the thread."""
         self._thread.start()
-
-    def add(self, items: Iterable[Item]) -> None:
-        """Has items used soon."""
-        self._queue.extend(items)
 
     def close(self) -> None:
         """Uses what was added, and ends the thread."""

@@ -132,7 +132,7 @@ class GroupCommit(Generic[Item, Result]):
         """
         if self._closed or len(self._queue) >= self._capacity:
             raise self._refusal()
-        self._queue.put((item, promise))
+        self._queue.add([(item, promise)])
 
     def call(self, item: Item) -> Result:
         """The committed result, for a thread that waits for it. Raises what `work` raises."""
@@ -143,7 +143,7 @@ class GroupCommit(Generic[Item, Result]):
         if self._closed or len(self._queue) >= self._capacity:
             raise self._refusal()
         replies: list[Reply[Result]] = [Reply() for _ in items]
-        self._queue.extend(zip(items, replies, strict=True))
+        self._queue.add(zip(items, replies, strict=True))
         return replies
 
     def _refusal(self) -> Exception:
@@ -159,50 +159,36 @@ class GroupCommit(Generic[Item, Result]):
         took = 0.0
         while taken := self._queue.take(min(2 * took, self._gather)):
             began = time.monotonic()
-            try:
-                # A caller may be gone by now: nothing was promised to it.
-                self._settle([entry for entry in taken if not entry[1].done()])
-            except Exception:
-                # The thread must live: without it nothing is committed any more.
-                logger.exception("%s: answers to a commit were not delivered", self._thread.name)
+            # A caller may be gone by now: nothing was promised to it.
+            if entries := [entry for entry in taken if not entry[1].done()]:
+                self._settle(entries)
             took = time.monotonic() - began
 
     def _settle(self, entries: list[Entry[Item, Result]]) -> None:
-        """Commits these, and answers their callers.
-
-        In as few transactions as have no more than MOST_CHARACTERS, or one item.
-        """
-        held = first = 0
-        for place, (item, _) in enumerate(entries):
-            size = self._size_of(item)
-            if held + size > MOST_CHARACTERS and place > first:
-                self._settle_together(entries[first:place])
-                held, first = 0, place
-            held += size
-        if entries:
-            self._settle_together(entries[first:])
-
-    def _settle_together(self, entries: list[Entry[Item, Result]]) -> None:
+        """Commits these together, or by halves where they cannot be, and answers their callers."""
+        results: list[Result | Exception] | None
         try:
             results = self._commit([item for item, _ in entries])
         except Exception as defect:
             logger.exception("%s: a commit failed in a way that was not foreseen", self._thread.name)
             results = [defect] * len(entries)
-        self._deliver(partial(_answer, entries, results))
-
-    def _size_of(self, item: Item) -> int:
-        if self._size is None:
-            return 0
+        if results is None:
+            middle = len(entries) // 2
+            self._settle(entries[:middle])
+            self._settle(entries[middle:])
+            return
         try:
-            return self._size(item)
+            self._deliver(partial(_answer, entries, results))
         except Exception:
-            # By itself, so that the others are answered, whatever becomes of it.
-            logger.exception("%s: the size of an item cannot be told", self._thread.name)
-            return MOST_CHARACTERS
+            # The thread must live: without it nothing is committed any more.
+            logger.exception("%s: answers to a commit were not delivered", self._thread.name)
 
-    def _commit(self, items: Sequence[Item]) -> list[Result | Exception]:
+    def _commit(self, items: Sequence[Item]) -> list[Result | Exception] | None:
+        """The results of a transaction; None where several are too much for one, or one of them fails."""
         while True:
             try:
+                if len(items) > 1 and self._size and sum(map(self._size, items)) > MOST_CHARACTERS:
+                    return None
                 results = list(self._transact(partial(self._work, items=items)))
             except UnavailableError as error:
                 if not self._insist:
@@ -211,23 +197,17 @@ class GroupCommit(Generic[Item, Result]):
                 if self._hurried.wait(_AGAIN_SECONDS):
                     return [error] * len(items)
             except Exception as error:  # noqa: BLE001 - whatever it is, it must not fail the other items
-                return self._apart(items, error)
+                return None if len(items) > 1 else [self._answer_alone(items[0], error)]
             else:
                 if self._committed is not None:
                     self._committed(results)
                 return results
 
-    def _apart(self, items: Sequence[Item], error: Exception) -> list[Result | Exception]:
-        """Results of items of which one cannot be written: by halves, until it is alone."""
-        if len(items) > 1:
-            middle = len(items) // 2
-            return self._commit(items[:middle]) + self._commit(items[middle:])
-        if self._alone is None:
-            return [error]
+    def _answer_alone(self, item: Item, error: Exception) -> Result | Exception:
         try:
-            return [self._alone(items[0], error)]
+            return error if self._alone is None else self._alone(item, error)
         except Exception as final:  # noqa: BLE001 - that is the answer
-            return [final]
+            return final
 
 
 def _answer(entries: Sequence[Entry[Item, Result]], results: Sequence[Result | Exception]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from dramatiq import Message, Middleware
@@ -64,17 +65,18 @@ class TaskBroker(RedisBroker):
             maintenance_chance=0,
             heartbeat_timeout=round(consumer_timeout * 1000),
         )
-        self._enqueue_script = self.client.register_script(script("enqueue"))
         self._fetch_script = self.client.register_script(script("fetch"))
         self._acknowledge_script = script("acknowledge")
         self._requeue_script = self.client.register_script(script("requeue"))
         self._recover_script = self.client.register_script(script("recover"))
         self._keys = keys.QueueKeys(prefix, self.broker_id)
+        self._enqueue = partial(self.client.register_script(script("enqueue")), keys=self._keys.enqueue)
         self._numbers = {n: keys.QUEUES_BY_URGENCY.index(keys.queue_of(n)) for n in (0, 1)}
         self._leaving = threading.Event()
         self._breaker = CircuitBreaker("messages that are done with are acknowledged later")
+        # What is not acknowledged before `close` is delivered again later, and refused: SQL has what it did.
         self._acknowledgements: Batcher[Acknowledgement] = Batcher(
-            self._acknowledge_insistently, name="atm-acknowledge"
+            partial(self._breaker.insist, self._leaving, self.acknowledge), name="atm-acknowledge"
         )
 
     # -- in ---------------------------------------------------------------
@@ -87,7 +89,7 @@ class TaskBroker(RedisBroker):
         message = message.copy(options={"redis_message_id": message.message_id})
         self.emit_before("enqueue", message, delay)
         number = keys.QUEUES_BY_URGENCY.index(message.queue_name)
-        self._enqueue([number, message.message_id, message.encode()])
+        self._enqueue(args=[MAX_WAKE_TOKENS, number, message.message_id, message.encode()])
         self.emit_after("enqueue", message, delay)
         return message
 
@@ -100,15 +102,11 @@ class TaskBroker(RedisBroker):
         if not tasks:
             return 0
         at = str(current_millis())
-        args: list[int | str | bytes] = []
+        args: list[int | str | bytes] = [MAX_WAKE_TOKENS]
         for task_id, attempt, priority in tasks:
             text = encoded(task_id, attempt, priority, at)
             args += [self._numbers[priority], keys.message_id(task_id, attempt), text]
-        return self._enqueue(args)
-
-    def _enqueue(self, messages: Sequence[int | str | bytes]) -> int:
-        """See enqueue.lua: for each message the number of its queue, its id, the message."""
-        return int(self._enqueue_script(keys=self._keys.enqueue, args=[MAX_WAKE_TOKENS, *messages]))
+        return int(self._enqueue(args=args))
 
     # -- out --------------------------------------------------------------
 
@@ -145,11 +143,6 @@ class TaskBroker(RedisBroker):
             if ended:
                 notify_ended(pipeline, self.namespace, ended)
             pipeline.execute()
-
-    def _acknowledge_insistently(self, done: Sequence[Acknowledgement]) -> None:
-        # What is not acknowledged before `close` is delivered again later, and
-        # refused: SQL has what it did.
-        self._breaker.insist(self._leaving, self.acknowledge, done)
 
     def acknowledge_later(self, fetched: FetchedMessage, *, ended: bool = False) -> None:
         """Has Redis told soon that the message is done with; `ended`: so is its task."""

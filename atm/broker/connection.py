@@ -110,13 +110,11 @@ class CircuitBreaker:
             self._is_away = False
         return result
 
-    def insist(
-        self, leaving: threading.Event, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs
-    ) -> R | None:
+    def insist(self, leaving: threading.Event, work: Callable[..., R], *args: Any) -> R | None:
         """What `work` returns, tried until Redis takes it; None when `leaving` is set before."""
         while True:
             try:
-                return self.call(work, *args, **kwargs)
+                return self.call(work, *args)
             except BrokerUnavailableError:
                 if leaving.wait(self._pause):
                     return None

@@ -220,23 +220,23 @@ class AttemptService:
         # Optimistic path for batches: a plain success is written without reading
         # its row, guarded by the compare-and-set. If a guard fails, LostRaceError
         # rolls the batch back, and group commit splits it until the row is read.
-        moves: list[Move] = []
-        refusals: list[NewRow] = []
         claims: list[tuple[int, Claim]] = []
         ends: list[tuple[int, End]] = []
+        ending: list[tuple[int, End, Task]] = []
         together = len(turn) > 1
         for place, change in turn:
             if isinstance(change, Claim):
                 claims.append((place, change))
             elif together and _is_plain_success(change):
                 task = Task.of_checked({"task_id": change.task_id, "attempt": change.attempt})
-                moves.append(self._end(task, change, at))
-                results[place] = Status.SUCCESS
+                ending.append((place, change, task))
             else:
                 ends.append((place, change))
         # Locked: a cancellation that came between reading and writing would be
         # overlooked, and leave a task that waits and must not start.
-        waiting = tasks.lock_to_start(connection, [claim.task_id for _, claim in claims])
+        moves: list[Move] = []
+        refusals: list[NewRow] = []
+        waiting = tasks.lock(connection, [claim.task_id for _, claim in claims], tasks.START_COLUMNS)
         for place, claim in claims:
             row = waiting.get(claim.task_id)
             if row is None or row["status"] != Status.PENDING or row["attempt"] + 1 != claim.attempt:
@@ -244,29 +244,28 @@ class AttemptService:
             if row["due_at"] <= at + _CLOCK_TOLERANCE:
                 moves.append(self._start(row, at))
                 results[place] = ClaimedTask.of_row(row, at)
-        running = tasks.lock_to_end(connection, [end.task_id for _, end in ends])
+        running = tasks.lock(connection, [end.task_id for _, end in ends], tasks.END_COLUMNS)
         for place, end in ends:
-            runs = running.get(end.task_id)
-            if runs is None:
+            if end.task_id not in running:
                 continue
-            if runs.status == Status.PROCESSING and runs.attempt == end.attempt:
-                moves.append(self._end(runs, end, at))
+            task = Task.of_checked(running[end.task_id])
+            if task.status == Status.PROCESSING and task.attempt == end.attempt:
+                ending.append((place, end, task))
                 if end.report.progress is not None:
                     self._touch_progress(connection, end.task_id, end.attempt, end.report.progress)
-                results[place] = moves[-1].to_status
-            elif _is_known(runs, end, self.worker_id):
+            elif _is_known(task, end, self.worker_id):
                 results[place] = Status.SUCCESS
             else:
                 refusals.append(self._refusal(end, at))
+        for place, end, task in ending:
+            move = decide(task, end.outcome, at, self.worker_id)
+            if end.report.lines:
+                move = move._replace(before=self._lines(end.task_id, end.attempt, end.report))
+            moves.append(move)
+            results[place] = move.to_status
         # Committed in the same packet only where no guard can fail.
         certain = last and len(claims) + len(ends) == len(turn)
         tasks.move_all(connection, moves, at, refusals, locked=certain)
-
-    def _end(self, task: Task, end: End, at: datetime) -> Move:
-        move = decide(task, end.outcome, at, self.worker_id)
-        if not end.report.lines:
-            return move
-        return move._replace(before=self._lines(task.task_id, task.attempt, end.report))
 
     def _start(self, row: Mapping[str, Any], at: datetime) -> Move:
         attempt, timeout_ms = row["attempt"] + 1, row["timeout_ms"]

@@ -119,31 +119,9 @@ class _Violations:
             raise InvalidArgumentError(self.found)
 
 
-def check_new_task(new: NewTask) -> None:
-    """Raises InvalidArgumentError for a task that cannot be accepted."""
-    wrong = _Violations()
-    _check_new_task(wrong, new)
-    wrong.raise_if_any()
-
-
-def check_new_tasks(batch: Sequence[NewTask]) -> None:
-    """Raises InvalidArgumentError for a batch that cannot be accepted as a whole."""
-    wrong = _Violations()
-    if not 0 < len(batch) <= MAX_BATCH:
-        wrong.add("tasks", f"must be from 1 to {MAX_BATCH} tasks, not {len(batch)}")
-    wrong.raise_if_any()
-    places: dict[str, int] = {}
-    for place, new in enumerate(batch):
-        wrong.prefix = f"tasks[{place}]."
-        _check_new_task(wrong, new)
-        if new.request_id:
-            first = places.setdefault(new.request_id, place)
-            if first != place:
-                wrong.add("request_id", f"is that of tasks[{first}], too")
-    wrong.raise_if_any()
-
-
-def _check_new_task(wrong: _Violations, new: NewTask) -> None:
+def check_new_task(new: NewTask, batch: _Violations | None = None) -> None:
+    """Raises InvalidArgumentError for a task that cannot be accepted; in a batch, only notes what is."""
+    wrong = _Violations() if batch is None else batch
     _check_task_type(wrong, new.task_type)
     if new.priority not in (0, 1):
         wrong.add("priority", f"must be 0 (Normal) or 1 (High), not {new.priority}")
@@ -158,6 +136,25 @@ def _check_new_task(wrong: _Violations, new: NewTask) -> None:
     wrong.within(new.delay_ms, 0, MAX_START_DELAY_MS, "delay_ms", " ms")
     if new.request_id:
         _check_name(wrong, "request_id", new.request_id, REQUEST_ID_LENGTH)
+    if batch is None:
+        wrong.raise_if_any()
+
+
+def check_new_tasks(batch: Sequence[NewTask]) -> None:
+    """Raises InvalidArgumentError for a batch that cannot be accepted as a whole."""
+    wrong = _Violations()
+    if not 0 < len(batch) <= MAX_BATCH:
+        wrong.add("tasks", f"must be from 1 to {MAX_BATCH} tasks, not {len(batch)}")
+    wrong.raise_if_any()
+    places: dict[str, int] = {}
+    for place, new in enumerate(batch):
+        wrong.prefix = f"tasks[{place}]."
+        check_new_task(new, wrong)
+        if new.request_id:
+            first = places.setdefault(new.request_id, place)
+            if first != place:
+                wrong.add("request_id", f"is that of tasks[{first}], too")
+    wrong.raise_if_any()
 
 
 def check_listing(listing: Listing) -> None:

@@ -26,7 +26,6 @@ _SHOWN = 200
 
 @functools.cache
 def _writers(table: Table, dialect: Dialect) -> dict[str, Convert | None]:
-    """For each column what makes of a value what the driver takes; None: the value as it is."""
     return {
         # The driver takes five microseconds to write a moment, of which each row has several.
         column.name: _moment_as_text
@@ -67,7 +66,8 @@ class Statement:
     """
 
     def __init__(self, connection: Connection, table: Table) -> None:
-        self._writers = _writers(table, connection.dialect)
+        #: For each column what makes of a value what the driver takes; None: the value as it is.
+        self.writers = _writers(table, connection.dialect)
         self.text = ""
         self.bound: list[Any] = []
         # The driver knows how to quote for this connection.
@@ -78,14 +78,10 @@ class Statement:
         self.bound.append(value)
         return "?"
 
-    def written(self, column: str, values: Iterable[Any]) -> Iterable[Any]:
-        """These values of a column as the driver takes them."""
-        write = self._writers[column]
-        return values if write is None else map(write, values)
-
     def put(self, column: str, values: Iterable[Any]) -> list[str]:
         """What stands for these values of a column: to be used in this order, and once."""
-        return list(map(self._write, self.written(column, values)))
+        write = self.writers[column]
+        return list(map(self._write, values if write is None else map(write, values)))
 
 
 def _execute(connection: Connection, statement: Statement) -> CursorResult[Any]:
@@ -135,8 +131,9 @@ def insertion(
     if _binds(connection):
         # Once for each row, with its values.
         statement.text = f"{into}({', '.join('?' * len(columns))})"
+        writers = [(statement.writers[name], values) for name, values in by_column]
         statement.bound = list(
-            zip(*(statement.written(name, values) for name, values in by_column), strict=True)
+            zip(*(values if write is None else map(write, values) for write, values in writers), strict=True)
         )
         return statement
     texts = []

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from sqlalchemy import and_, delete, func, select, update
-from sqlalchemy.engine import Connection, RowMapping
+from sqlalchemy.engine import Connection
 
 from atm.models import Task
 from atm.states import TRANSITIONS, LogType, Status
@@ -18,12 +18,6 @@ from atm.store import bulk, logs
 from atm.store.logs import NewRow
 
 TASK = Task.__table__  # type: ignore[attr-defined]
-
-
-def _task(row: Mapping[Any, Any] | RowMapping) -> Task:
-    # What the database holds was checked on its way in.
-    return Task.of_checked({**row})
-
 
 _COLUMNS = tuple(column.name for column in TASK.c)
 _BIRTH = itemgetter(_COLUMNS.index("task_id"), _COLUMNS.index("created_at"))
@@ -49,7 +43,7 @@ def get(connection: Connection, task_id: str) -> Task | None:
 def get_all(connection: Connection, task_ids: Sequence[str]) -> dict[str, Task]:
     """Those of these tasks that there are."""
     rows = bulk.select_all(connection, TASK, _COLUMNS, task_ids)
-    return {row["task_id"]: _task(row) for row in rows}
+    return {row["task_id"]: Task.of_checked(row) for row in rows}
 
 
 #: What a worker has to know of a task to start it, and what decides whether it may.
@@ -65,16 +59,12 @@ END_COLUMNS = (
 )
 
 
-def lock_to_start(connection: Connection, task_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """START_COLUMNS of those of these tasks that there are; nobody changes them until the commit."""
-    rows = bulk.select_all(connection, TASK, START_COLUMNS, task_ids, lock=True)
+def lock(
+    connection: Connection, task_ids: Sequence[str], columns: tuple[str, ...]
+) -> dict[str, dict[str, Any]]:
+    """These columns of those of these tasks that there are; nobody changes them until the commit."""
+    rows = bulk.select_all(connection, TASK, columns, task_ids, lock=True)
     return {row["task_id"]: row for row in rows}
-
-
-def lock_to_end(connection: Connection, task_ids: Sequence[str]) -> dict[str, Task]:
-    """The same with END_COLUMNS."""
-    rows = bulk.select_all(connection, TASK, END_COLUMNS, task_ids, lock=True)
-    return {row["task_id"]: _task(row) for row in rows}
 
 
 @dataclass(frozen=True)
@@ -101,7 +91,7 @@ def page(
     # Ids are UUIDs of version 7: their order is the order of creation.
     query = select(TASK).where(*wanted.clauses()).order_by(TASK.c.task_id.desc()).limit(limit)
     query = query.where(TASK.c.task_id < after) if after else query.offset(offset)
-    return [_task(row) for row in connection.execute(query).mappings()]
+    return [Task.of_checked(row) for row in connection.execute(query).mappings()]
 
 
 def count(connection: Connection, wanted: Filter) -> int:
@@ -136,11 +126,6 @@ class Move(NamedTuple):
     before: Sequence[NewRow] = ()
     after: Sequence[NewRow] = ()
 
-    def columns(self, now: datetime) -> dict[str, Any]:
-        """What the change sets."""
-        ends = {} if TRANSITIONS[self.to_status] else {"completed_at": now}
-        return {"status": self.to_status, **self.values, **ends}
-
     def rows(self, now: datetime) -> list[NewRow]:
         """What it adds to the history."""
         own = NewRow(
@@ -162,7 +147,6 @@ class LostRaceError(Exception):
 
 def move(connection: Connection, change: Move, now: datetime) -> bool:
     """Makes the change and adds its log row; False, and nothing, when someone else was faster."""
-    _check([change])
     # The row only when the change is made: this transaction may be committed anyway.
     if bulk.run(connection, [_change(connection, [change], now)]) != [1]:
         return False
@@ -185,7 +169,6 @@ def move_all(
     the rows were read and locked in this transaction, which ends here: it is
     committed at once.
     """
-    _check(changes)
     alike: dict[Any, list[Move]] = {}
     for change in changes:
         kind = (change.from_status, change.attempt, change.to_status, *change.values)
@@ -200,18 +183,17 @@ def move_all(
         raise LostRaceError
 
 
-def _check(changes: Sequence[Move]) -> None:
-    for change in changes:
-        if change.to_status not in TRANSITIONS[change.from_status]:
-            raise ValueError(f"{change.from_status} never becomes {change.to_status}")
-
-
 def _change(connection: Connection, group: Sequence[Move], now: datetime) -> bulk.Statement:
-    """For changes between the same states that set the same columns."""
-    wanted = [change.columns(now) for change in group]
-    values = {name: [columns[name] for columns in wanted] for name in wanted[0]}
-    held = {"status": group[0].from_status, "attempt": group[0].attempt}
-    return bulk.change(connection, TASK, [change.task_id for change in group], values, held)
+    """For changes between the same states that set the same columns. Raises ValueError for no transition."""
+    first = group[0]
+    if first.to_status not in TRANSITIONS[first.from_status]:
+        raise ValueError(f"{first.from_status} never becomes {first.to_status}")
+    columns: dict[str, list[Any]] = {"status": [first.to_status] * len(group)}
+    columns |= {name: [change.values[name] for change in group] for name in first.values}
+    if not TRANSITIONS[first.to_status]:
+        columns["completed_at"] = [now] * len(group)
+    held = {"status": first.from_status, "attempt": first.attempt}
+    return bulk.change(connection, TASK, [change.task_id for change in group], columns, held)
 
 
 def touch_progress(connection: Connection, task_id: str, attempt: int, fraction: float, message: str) -> bool:
@@ -326,13 +308,13 @@ def prune(connection: Connection, before: datetime, limit: int) -> int:
 def of_requests(connection: Connection, request_ids: Sequence[str]) -> dict[str, Task]:
     """The tasks that these requests have made, by request."""
     rows = connection.execute(select(TASK).where(TASK.c.request_id.in_(request_ids))).mappings()
-    return {row["request_id"]: _task(row) for row in rows}
+    return {row["request_id"]: Task.of_checked(row) for row in rows}
 
 
 def held_by(connection: Connection, worker_id: str, limit: int) -> list[Task]:
     """The tasks that a worker is running, as far as SQL knows."""
     query = select(TASK).where(TASK.c.status == Status.PROCESSING, TASK.c.worker_id == worker_id).limit(limit)
-    return [_task(row) for row in connection.execute(query).mappings()]
+    return [Task.of_checked(row) for row in connection.execute(query).mappings()]
 
 
 def overdue(connection: Connection, before: datetime, limit: int) -> list[Task]:
@@ -343,7 +325,7 @@ def overdue(connection: Connection, before: datetime, limit: int) -> list[Task]:
         .order_by(TASK.c.deadline_at)
         .limit(limit)
     )
-    return [_task(row) for row in connection.execute(query).mappings()]
+    return [Task.of_checked(row) for row in connection.execute(query).mappings()]
 
 
 def holders(connection: Connection) -> set[str]:

@@ -67,7 +67,8 @@ class Completer:
         status = reply.result()
         is_back = isinstance(outcome, HandedBack)
         self._attempts.step(attempt, State.HANDED_BACK if is_back else State.STORED)
-        self._acknowledge(attempt, ended=status in FINAL)
+        if attempt.fetched is not None:
+            self._broker.acknowledge_later(attempt.fetched, ended=status in FINAL)
         level = logging.DEBUG if isinstance(outcome, Succeeded) else logging.INFO
         if logger.isEnabledFor(level):
             how = type(outcome).__name__
@@ -111,8 +112,8 @@ class Completer:
 
     def drop(self, attempt: Attempt) -> None:
         """There is nothing to do for it: its message is acknowledged."""
-        if self._attempts.step(attempt, State.DROPPED):
-            self._acknowledge(attempt, ended=False)
+        if self._attempts.step(attempt, State.DROPPED) and attempt.fetched is not None:
+            self._broker.acknowledge_later(attempt.fetched)
 
     def thread_left(self, attempt: Attempt) -> None:
         """The thread that got it is free. An attempt that has no end by now, and awaits none, gets one."""
@@ -127,10 +128,6 @@ class Completer:
             self.hand_back([attempt], "its thread left before it began")
         elif state is State.FETCHED:
             self.drop(attempt)
-
-    def _acknowledge(self, attempt: Attempt, *, ended: bool) -> None:
-        if attempt.fetched is not None:
-            self._broker.acknowledge_later(attempt.fetched, ended=ended)
 
 
 def unstorable(change: Claim | End, error: Exception) -> End:

@@ -53,7 +53,8 @@ class Prefetcher:
         self._queues: list[str] = []
         # How long a task takes, in seconds.
         self._took = 1.0
-        self._ahead = 0
+        # How many are fetched ahead of the threads, and how many of these are handed out already.
+        self._ahead = self._handed_ahead = 0
         self._looked_at = 0.0
         # How many High messages were fetched in a row.
         self._streak = 0
@@ -84,7 +85,7 @@ class Prefetcher:
                 return None
             if time.monotonic() - self._looked_at >= STALE_SECONDS:
                 self._hand_back_stale()
-            ahead = min(HANDED_AHEAD * self._capacity, self._ahead)
+            ahead = self._handed_ahead
             patience = STALE_SECONDS if attempts.ready_count or ahead else _SIGN_OF_LIFE_SECONDS
             if not attempts.wait_for_thread(self._capacity + ahead, patience, lambda: self._stopping):
                 self._say_that_it_lives()
@@ -105,7 +106,7 @@ class Prefetcher:
             # Up at once, down slowly: among tasks of which some are long, nothing is taken ahead.
             self._took = max(took, self._took + _SHORTER * (took - self._took))
         # The consumer is woken for several at a time, where several are handed out ahead.
-        ahead = min(HANDED_AHEAD * self._capacity, self._ahead)
+        ahead = self._handed_ahead
         self._attempts.thread_is_free(attempt, enough=self._capacity + ahead - ahead // 2 - 1)
 
     def hand_back_all(self) -> None:
@@ -144,7 +145,7 @@ class Prefetcher:
         return first is None or first.claim is None or first.claim.wait(STALE_SECONDS)
 
     def _estimate(self) -> None:
-        """Sets `_ahead`: how many tasks the threads will start within AHEAD_SECONDS.
+        """Sets `_ahead`: how many tasks the threads will start within AHEAD_SECONDS; and `_handed_ahead`.
 
         A thread counts as slow as the average, or as its current task if that
         is slower; only whole tasks count. So where tasks take longer than
@@ -156,6 +157,7 @@ class Prefetcher:
         free = max(0, self._capacity - len(busy))
         starts = free * int(AHEAD_SECONDS / took) + sum(int(AHEAD_SECONDS / max(took, t)) for t in busy)
         self._ahead = min(MOST_AHEAD, starts)
+        self._handed_ahead = min(HANDED_AHEAD * self._capacity, self._ahead)
 
     def _refill(self) -> None:
         """Fetches as many as the threads can use soon, and has them claimed; waits for one if there is none.

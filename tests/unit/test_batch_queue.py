@@ -39,10 +39,7 @@ def test_whatever_threads_put_is_taken_once_and_in_their_order(
         for size in sizes:
             items = [(thread, number + n) for n in range(size)]
             number += size
-            if size == 1:
-                queue.put(items[0])
-            else:
-                queue.extend(items)
+            queue.add(items)
 
     putters = [threading.Thread(target=put, args=(n, sizes)) for n, sizes in enumerate(threads)]
     for putter in putters:
@@ -80,18 +77,18 @@ def _when_it_waits(queue: BatchQueue[int], then: Callable[[], None]) -> Iterator
 
 def test_those_who_put_the_last_batch_are_waited_for_and_one_that_was_alone_is_not() -> None:
     queue: BatchQueue[int] = BatchQueue(100)
-    queue.extend(range(3))
+    queue.add(range(3))
     assert queue.take(60) == [0, 1, 2]
-    queue.put(3)
-    with _when_it_waits(queue, lambda: queue.extend([4, 5])) as waited:
+    queue.add([3])
+    with _when_it_waits(queue, lambda: queue.add([4, 5])) as waited:
         # For all three.
         assert queue.take(60) == [3, 4, 5]
     assert waited == [60]
     for number in range(6, 12):
         # They do not come again: less and less is expected.
-        queue.put(number)
+        queue.add([number])
         assert queue.take(0.001) == [number]
-    queue.put(12)
+    queue.add([12])
     with _when_it_waits(queue, lambda: None) as waited:
         assert queue.take(60) == [12]
     assert waited == []
@@ -99,9 +96,9 @@ def test_those_who_put_the_last_batch_are_waited_for_and_one_that_was_alone_is_n
 
 def test_closing_ends_the_waiting() -> None:
     queue: BatchQueue[int] = BatchQueue(100)
-    queue.extend(range(5))
+    queue.add(range(5))
     assert queue.take(60) == [0, 1, 2, 3, 4]
-    queue.put(5)
+    queue.add([5])
     with _when_it_waits(queue, queue.close) as waited:
         assert queue.take(60) == [5]
         assert queue.take(60) == []
