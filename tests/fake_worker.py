@@ -244,7 +244,7 @@ class FakeWorker:
         self.completer = Completer(self.attempts, ends, service, broker)
         self.claims = Claims(self.attempts, starts, self.completer, too_old=4)
         self._executors = executors or {"thread": ThreadExecutor(), "async": CoroutineExecutor()}
-        self.execution = Execution(self.attempts, self.claims, self.completer, self.registry, self._executors)
+        self.execution = Execution(self.claims, self.completer, self.registry, self._executors)
         ahead = self.claims if claims_ahead else cast(Claims, _NoClaims())
         self.prefetcher = Prefetcher(broker, self.attempts, ahead, self.completer, threads)
         self.consumer = AttemptConsumer("normal", self.prefetcher, self.completer)
@@ -281,7 +281,6 @@ class FakeWorker:
         made = self.attempt(fetched(task.task_id, task.attempt))
         assert self.attempts.step(made, State.RUNNING)
         made.prepare(task)
-        self.attempts.begin_handler(made)
         return made
 
     def process(self, attempt: Attempt) -> None:

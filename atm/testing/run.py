@@ -79,8 +79,8 @@ class HandlerRun:
         attempts = Attempts(ClaimLedger())
         self._ends = Ends(self, attempts)
         self._coroutines = CoroutineExecutor(self._new_loop)
+        attempts.add([self._attempt])
         self._execution = Execution(
-            attempts,
             Granted(attempts, ClaimedTask.of_row({**task, "attempt": task["attempt"] - 1}, now())),
             self._ends,
             registry,

@@ -174,9 +174,6 @@ class Attempts:
         self._all: dict[AttemptId, Attempt] = {}
         self._ready: deque[Attempt] = deque()
         self._out: set[Attempt] = set()
-        # Those whose handler is being called. Two may be of one task: the first was given up on, and
-        # does not stop.
-        self._running: dict[Attempt, None] = {}
 
     # -- states ---------------------------------------------------------------
 
@@ -207,8 +204,6 @@ class Attempts:
                 return False
             if state is State.CLAIMED:
                 self._ledger.remove(*attempt.id)
-            if to is State.ENDING:
-                self._running.pop(attempt, None)
             attempt.state = to
             if to in LEFT:
                 self._all.pop(attempt.id, None)
@@ -290,22 +285,19 @@ class Attempts:
 
     # -- handlers -------------------------------------------------------------
 
-    def begin_handler(self, attempt: Attempt) -> None:
-        """The attempt's handler is called: from now on, until it ends, it can be interrupted."""
-        with self._changed:
-            self._running[attempt] = None
-
     def running(self) -> list[Attempt]:
-        """Those whose handler is being called, even where SQL was told of their end already."""
+        """Those whose handler is being called, even where SQL was told of their end already.
+
+        Two may be of one task: the first was given up on, and does not stop.
+        """
         with self._changed:
-            return list(self._running)
+            return [a for a in self._all.values() if a.state is State.RUNNING and a.context is not None]
 
     def runs(self, task_id: str) -> bool:
         """Whether a handler is being called for this task."""
-        with self._changed:
-            return any(attempt.id.task_id == task_id for attempt in self._running)
+        return any(attempt.id.task_id == task_id for attempt in self.running())
 
     @property
     def load(self) -> int:
         """How many handlers are being called."""
-        return len(self._running)
+        return len(self.running())

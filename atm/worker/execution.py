@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from atm.models import now
-from atm.service.attempts import ClaimedTask
 from atm.service.outcomes import Failed, Succeeded
 from atm.states import Reason
-from atm.worker.attempt import Attempt, Attempts
+from atm.worker.attempt import Attempt
 from atm.worker.claims import Claims
 from atm.worker.completer import Completer
 from atm.worker.executors import Executor
@@ -23,14 +22,12 @@ class Execution:
 
     def __init__(
         self,
-        attempts: Attempts,
         claims: Claims,
         completer: Completer,
         registry: HandlerRegistry,
         executors: Mapping[str, Executor],
         now: Callable[[], datetime] = now,
     ) -> None:
-        self._attempts = attempts
         self._claims = claims
         self._completer = completer
         self._registry = registry
@@ -51,26 +48,22 @@ class Execution:
             return
         attempt.prepare(task, LogBuffer(self._now))
         try:
-            self._run(attempt, task)
+            spec = self._registry.get(task.task_type)
+            if spec is None:
+                said = f"this worker has no handler for the task type {task.task_type!r}"
+                self._completer.complete(attempt, Failed(Reason.NO_HANDLER, said, retryable=False))
+                return
+            attempt.spec = spec
+            try:
+                payload = bind(task.payload, spec.payload_model)
+            except PayloadError:
+                raise
+            except BaseException as error:
+                # The model is the handler's code, too.
+                attempt.raised = error
+                raise
+            value = self._executors[spec.executor].run(attempt, payload)
+            if not attempt.ends_elsewhere:
+                self._completer.complete(attempt, Succeeded(encode_result(value)))
         except BaseException as error:  # noqa: BLE001 - whatever it is, the attempt gets an end
             attempt.failure = error
-
-    def _run(self, attempt: Attempt, task: ClaimedTask) -> None:
-        spec = self._registry.get(task.task_type)
-        if spec is None:
-            error = f"this worker has no handler for the task type {task.task_type!r}"
-            self._completer.complete(attempt, Failed(Reason.NO_HANDLER, error, retryable=False))
-            return
-        attempt.spec = spec
-        self._attempts.begin_handler(attempt)
-        try:
-            payload = bind(task.payload, spec.payload_model)
-        except PayloadError:
-            raise
-        except BaseException as error:
-            # The model is the handler's code, too.
-            attempt.raised = error
-            raise
-        value = self._executors[spec.executor].run(attempt, payload)
-        if not attempt.ends_elsewhere:
-            self._completer.complete(attempt, Succeeded(encode_result(value)))

@@ -111,7 +111,7 @@ class WorkerRuntime:
         claims = Claims(attempts, self._starts, self.completer, too_old=settings.worker_lease_seconds / 2)
         self.prefetcher = Prefetcher(broker, attempts, claims, self.completer, threads)
         self.execution = Execution(
-            attempts, claims, self.completer, self._registry, self._executors, database.clock.now
+            claims, self.completer, self._registry, self._executors, database.clock.now
         )
         self._heartbeat = Heartbeat(database, attempts, self._row(threads), settings.heartbeat_seconds)
         self._cancel_listener = CancelListener(attempts, CancelFlags(broker.client, broker.namespace))

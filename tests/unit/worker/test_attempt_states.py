@@ -90,7 +90,7 @@ class _Holder(RuleBasedStateMachine):
         self.state: dict[Attempt, State] = {}
         self.ready: list[Attempt] = []
         self.out: list[Attempt] = []
-        self.handlers: list[Attempt] = []
+        self.prepared: set[Attempt] = set()
 
     @rule(target=attempts_made, count=st.integers(1, 5), number=st.integers(1, 3))
     def fetch(self, count: int, number: int) -> object:
@@ -117,8 +117,6 @@ class _Holder(RuleBasedStateMachine):
         assert self.attempts.step(attempt, to) is legal
         if legal:
             self.state[attempt] = to
-            if to is State.ENDING and attempt in self.handlers:
-                self.handlers.remove(attempt)
 
     @rule()
     def hand_out(self) -> None:
@@ -143,10 +141,9 @@ class _Holder(RuleBasedStateMachine):
             self.out.remove(attempt)
 
     @rule(attempt=attempts_made)
-    def begin_handler(self, attempt: Attempt) -> None:
-        self.attempts.begin_handler(attempt)
-        if attempt not in self.handlers:
-            self.handlers.append(attempt)
+    def prepare(self, attempt: Attempt) -> None:
+        attempt.prepare(claimed(*attempt.id))
+        self.prepared.add(attempt)
 
     @invariant()
     def states_are_those_of_the_model(self) -> None:
@@ -170,9 +167,10 @@ class _Holder(RuleBasedStateMachine):
 
     @invariant()
     def those_whose_handlers_are_called_are_those_of_the_model(self) -> None:
-        assert self.attempts.running() == self.handlers
-        assert self.attempts.load == len(self.handlers)
-        for attempt in self.handlers:
+        handlers = {a for a, state in self.state.items() if state is State.RUNNING} & self.prepared
+        assert set(self.attempts.running()) == handlers
+        assert self.attempts.load == len(handlers)
+        for attempt in handlers:
             assert self.attempts.runs(attempt.id.task_id)
 
 
@@ -307,13 +305,13 @@ def test_two_attempts_of_a_task_that_run_at_a_time_are_both_watched(attempts: At
     task = task_id()
     first, second = (attempt_of(fetched(task, number)) for number in (1, 2))
     attempts.add([first, second])
-    attempts.begin_handler(first)
-    attempts.begin_handler(second)
+    for attempt in (first, second):
+        assert attempts.step(attempt, State.RUNNING)
+        attempt.prepare(claimed(*attempt.id))
     assert attempts.running() == [first, second]
     assert attempts.load == 2
     for attempt, left in ((second, [first]), (first, [])):
         assert attempts.runs(task)
-        assert attempts.step(attempt, State.RUNNING)
         assert attempts.step(attempt, State.ENDING)
         assert attempts.running() == left
     assert not attempts.runs(task)
