@@ -11,9 +11,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -31,33 +31,18 @@ _LOOK_SECONDS = 0.05
 _DEMO_DRAIN_SECONDS = 0.5
 
 
-def up(
-    *,
-    data_dir: Path,
-    grpc_port: int,
-    worker_port: int,
-    workers: int,
-    threads: int,
-    log_level: str,
-    reflection: bool,
-    accept_unknown_types: bool,
-) -> int:
+def up(*, data_dir: Path, **flags: Any) -> int:
     """Runs Valkey, the server and its workers until SIGTERM or SIGINT. Returns the exit code.
 
-    Raises SettingsError when the folder cannot be used, or is in use already.
+    `flags` are settings; see `Settings.load`. Raises SettingsError, also when
+    the folder cannot be used, or is in use already.
     """
     folder = data_dir.expanduser().resolve()
     with _locked(folder):
         settings = Settings.load(
+            **flags,
             redis_addr=f"unix://{socket_path(folder)}",
             mysql_dsn=f"sqlite:///{folder / 'atm.db'}",
-            grpc_port=grpc_port,
-            worker_port=worker_port,
-            workers=workers,
-            worker_threads=threads,
-            log_level=log_level,
-            reflection=reflection,
-            accept_unknown_types=accept_unknown_types,
             upgrade_db=True,
         )
         embedded_redis = Supervisor([valkey_command(folder)])
@@ -90,7 +75,11 @@ def embedded(
     true of its address. Raises UnavailableError when it does not come up,
     with what it said.
     """
-    environment = {}
+    environment = {
+        **os.environ,
+        "ATM_HOST": "127.0.0.1",
+        "ATM_DRAIN_SECONDS": str(_DEMO_DRAIN_SECONDS),
+    }
     if handlers:
         environment["ATM_HANDLERS"] = ",".join(handlers)
     if python_path:
@@ -98,8 +87,20 @@ def embedded(
     with tempfile.TemporaryDirectory(prefix="atm-") as folder:
         port, worker_port = _free_ports(2)
         log = Path(folder) / "server.log"
+        command = [
+            *(sys.executable, "-m", "atm.supervisor.leash", sys.executable, "-m", "atm_cli"),
+            *("up", "--data-dir", str(Path(folder) / "data"), "--workers", str(workers)),
+            *("--grpc-port", str(port), "--worker-port", str(worker_port)),
+        ]
         with log.open("wb") as output:
-            process = _start(Path(folder) / "data", port, worker_port, workers, output, environment)
+            process = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
         try:
             address = f"127.0.0.1:{port}"
             _wait_until_ready(address, process, log, ready)
@@ -111,33 +112,6 @@ def embedded(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-
-def _start(
-    folder: Path,
-    port: int,
-    worker_port: int,
-    workers: int,
-    output: IO[bytes],
-    environment: Mapping[str, str],
-) -> subprocess.Popen[bytes]:
-    arguments = [
-        *("up", "--data-dir", str(folder), "--workers", str(workers)),
-        *("--grpc-port", str(port), "--worker-port", str(worker_port)),
-    ]
-    return subprocess.Popen(
-        [sys.executable, "-m", "atm.supervisor.leash", sys.executable, "-m", "atm_cli", *arguments],
-        env={
-            **os.environ,
-            "ATM_HOST": "127.0.0.1",
-            "ATM_DRAIN_SECONDS": str(_DEMO_DRAIN_SECONDS),
-            **environment,
-        },
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        start_new_session=True,
-    )
 
 
 @contextlib.contextmanager

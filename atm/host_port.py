@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from atm.errors import SettingsError
 
+#: Where a server listens for clients, and where a client looks for one, unless they are told otherwise.
+DEFAULT_PORT = 9090
+DEFAULT_ADDRESS = f"localhost:{DEFAULT_PORT}"
+
 
 def split_host_port(address: str, default_port: int, setting: str) -> tuple[str, int]:
     """The host and the port of `host:port`, `[v6]:port`, or either without a port, or a bare IPv6 address.

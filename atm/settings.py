@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from atm.broker.address import parse_redis_addr
 from atm.errors import SettingsError
+from atm.host_port import DEFAULT_PORT
 from atm.store.dsn import URL, parse_sql_dsn
 
 DEFAULT_MYSQL_DSN = "root:password@tcp(localhost:3306)/asynctask"
@@ -48,7 +49,7 @@ class Settings(BaseSettings):
     server_id: str = Field("server-1", min_length=1, max_length=128)
     # All interfaces, IPv6 and IPv4: what the older service listens on.
     host: str = Field("[::]", min_length=1)
-    grpc_port: int = Field(9090, ge=0, le=65535)
+    grpc_port: int = Field(DEFAULT_PORT, ge=0, le=65535)
     worker_port: int = Field(8080, ge=0, le=65535)
     redis_addr: str = DEFAULT_REDIS_ADDR
     mysql_dsn: str = Field(DEFAULT_MYSQL_DSN, repr=False)

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from atm.errors import SettingsError
+from atm.host_port import DEFAULT_ADDRESS
 
-DEFAULT_SERVER = "localhost:9090"
 DEFAULT_FILE = Path("~/.config/atm/config.toml")
 _KEYS = frozenset({"server", "output"})
 
@@ -76,7 +76,7 @@ def resolve(flags: Flags, environ: Mapping[str, str] = os.environ) -> Config:
         form = Output(output)
     except ValueError:
         raise SettingsError(f"output {output!r} is not known; it takes {', '.join(Output)}") from None
-    return Config(server=server or DEFAULT_SERVER, server_given=bool(server), output=form)
+    return Config(server=server or DEFAULT_ADDRESS, server_given=bool(server), output=form)
 
 
 def _profile(name: str, file: str) -> dict[str, str]:

@@ -102,13 +102,14 @@ def server(
 
 
 def up(
+    ctx: typer.Context,
     data_dir: Annotated[
         Path, typer.Option(help="The folder that holds everything; tasks in it survive a restart.")
     ] = Path(".atm"),
     grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="The port of the gRPC API.")] = 9090,
     worker_port: Annotated[int, typer.Option(min=0, max=65535, help="The port for workers.")] = 8080,
     workers: Annotated[int, typer.Option(min=0, help="Worker processes.")] = 2,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of each of them.")] = 8,
+    worker_threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of each of them.")] = 8,
     reflection: ReflectionFlag = None,
     accept_unknown_types: UnknownTypesFlag = None,
     log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
@@ -116,15 +117,5 @@ def up(
     """Run everything here: the server, its workers, and an embedded Redis and database. Ctrl-C stops it."""
     from atm.devserver import up as run_everything
 
-    raise typer.Exit(
-        run_everything(
-            data_dir=data_dir,
-            grpc_port=grpc_port,
-            worker_port=worker_port,
-            workers=workers,
-            threads=threads,
-            log_level=log_level,
-            reflection=bool(reflection),
-            accept_unknown_types=bool(accept_unknown_types),
-        )
-    )
+    # As in `server`, parameters have the names of settings; all but the folder.
+    raise typer.Exit(run_everything(**{**ctx.params, "data_dir": data_dir}))

@@ -12,7 +12,6 @@ here too.
 """
 
 from atm.client.aio import AsyncClient
-from atm.client.channel import DEFAULT_ADDRESS
 from atm.client.requests import DEFAULT_DEADLINE_SECONDS, RetryLike
 from atm.client.results import (
     FINAL_STATUSES,
@@ -40,6 +39,7 @@ from atm.errors import (
     UnexpectedError,
     WaitTimeoutError,
 )
+from atm.host_port import DEFAULT_ADDRESS
 
 __all__ = [
     "DEFAULT_ADDRESS",

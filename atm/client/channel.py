@@ -13,11 +13,8 @@ from typing import Any
 
 import grpc
 
-from atm.host_port import join_host_port, split_host_port
+from atm.host_port import DEFAULT_PORT, join_host_port, split_host_port
 from atm.rpc import task_service_pb2_grpc as rpc
-
-DEFAULT_PORT = 9090
-DEFAULT_ADDRESS = f"localhost:{DEFAULT_PORT}"
 
 _SERVICE_CONFIG = json.dumps(
     {

@@ -10,12 +10,13 @@ from typing import Any, Self, TypeVar
 import grpc
 
 from atm.client import decode, requests
-from atm.client.channel import DEFAULT_ADDRESS, Connection
+from atm.client.channel import Connection
 from atm.client.errors import translate
 from atm.client.polling import Polling
 from atm.client.requests import DEFAULT_DEADLINE_SECONDS, Priority, RetryLike
 from atm.client.results import CancelResult, Server, Statistics, Task, TaskLog, TaskPage, Worker
 from atm.errors import ServiceError
+from atm.host_port import DEFAULT_ADDRESS
 from atm.rpc import task_service_pb2 as pb
 
 Request = TypeVar("Request")

@@ -299,7 +299,8 @@ class AttemptService:
 
     def _touch_progress(self, connection: Connection, task_id: str, attempt: int, progress: Progress) -> None:
         words = progress.message[:PROGRESS_MESSAGE_LENGTH]
-        tasks.touch_progress(connection, task_id, attempt, progress.fraction, words)
+        told = {"progress": progress.fraction, "progress_message": words}
+        tasks.touch(connection, task_id, attempt, told)
 
     def _remark(self, task_id: str, attempt: int, message: str, at: datetime) -> NewRow:
         return NewRow(task_id, LogType.INFO, message, at, worker_id=self.worker_id, attempt=attempt)

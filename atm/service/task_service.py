@@ -199,6 +199,7 @@ def _cancel(connection: Connection, task_id: str, requested_by: str, at: datetim
     status = Status(task.status)
     if status in FINAL:
         return Cancellation(False, f"the task had already ended: it is {status}")
+    asked = {"cancel_requested_at": at, "cancel_requested_by": requested_by}
     if status is Status.PENDING:
         change = Move(
             task_id,
@@ -209,8 +210,7 @@ def _cancel(connection: Connection, task_id: str, requested_by: str, at: datetim
             if not task.attempt
             else f"cancelled by {requested_by}",
             values={
-                "cancel_requested_at": at,
-                "cancel_requested_by": requested_by,
+                **asked,
                 "error_reason": Reason.CANCELLED,
                 "error_message": f"cancelled by {requested_by}",
                 "dispatch_at": None,
@@ -219,7 +219,7 @@ def _cancel(connection: Connection, task_id: str, requested_by: str, at: datetim
         return Cancellation(True, "the task is CANCELLED") if tasks.move(connection, change, at) else None
     if task.cancel_requested_at is not None:
         return Cancellation(True, f"cancellation was already requested, by {task.cancel_requested_by}")
-    if not tasks.mark_cancel_requested(connection, task_id, task.attempt, requested_by, at):
+    if not tasks.touch(connection, task_id, task.attempt, asked):
         return None
     said = f"cancellation requested by {requested_by}"
     remark = NewRow(task_id, LogType.INFO, said, at, worker_id=task.worker_id, attempt=task.attempt)

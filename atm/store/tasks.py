@@ -196,9 +196,10 @@ def _change(connection: Connection, group: Sequence[Move], now: datetime) -> bul
     return bulk.change(connection, TASK, [change.task_id for change in group], columns, held)
 
 
-def touch_progress(connection: Connection, task_id: str, attempt: int, fraction: float, message: str) -> bool:
-    """Records what the handler reported; False when the attempt no longer holds the task."""
-    return _touch(connection, task_id, attempt, {"progress": fraction, "progress_message": message})
+def touch(connection: Connection, task_id: str, attempt: int, values: Mapping[str, Any]) -> bool:
+    """Sets columns of a task that stays PROCESSING; False when it no longer is in that attempt."""
+    held = and_(TASK.c.task_id == task_id, TASK.c.status == Status.PROCESSING, TASK.c.attempt == attempt)
+    return connection.execute(update(TASK).where(held).values(values)).rowcount == 1
 
 
 def holds(connection: Connection, task_id: str, attempt: int) -> bool:
@@ -207,20 +208,6 @@ def holds(connection: Connection, task_id: str, attempt: int) -> bool:
         TASK.c.task_id == task_id, TASK.c.status == Status.PROCESSING, TASK.c.attempt == attempt
     )
     return connection.execute(query.with_for_update()).first() is not None
-
-
-def mark_cancel_requested(
-    connection: Connection, task_id: str, attempt: int, requested_by: str, now: datetime
-) -> bool:
-    """Notes that a PROCESSING task shall end; False when it no longer is in that attempt."""
-    return _touch(
-        connection, task_id, attempt, {"cancel_requested_at": now, "cancel_requested_by": requested_by}
-    )
-
-
-def _touch(connection: Connection, task_id: str, attempt: int, values: dict[str, Any]) -> bool:
-    held = and_(TASK.c.task_id == task_id, TASK.c.status == Status.PROCESSING, TASK.c.attempt == attempt)
-    return connection.execute(update(TASK).where(held).values(values)).rowcount == 1
 
 
 class State(NamedTuple):

@@ -68,10 +68,11 @@ def test_up_hands_over_its_options(run: Any, monkeypatch: pytest.MonkeyPatch) ->
         "grpc_port": 9090,
         "worker_port": 8080,
         "workers": 1,
-        "threads": 8,
+        "worker_threads": 8,
         "log_level": "INFO",
-        "reflection": False,
-        "accept_unknown_types": False,
+        # What the environment says.
+        "reflection": None,
+        "accept_unknown_types": None,
     }
 
 
