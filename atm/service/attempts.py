@@ -232,10 +232,10 @@ class AttemptService:
                 ending.append((place, change, task))
             else:
                 ends.append((place, change))
-        # Locked: a cancellation that came between reading and writing would be
-        # overlooked, and leave a task that waits and must not start.
         moves: list[Move] = []
         refusals: list[NewRow] = []
+        # Locked: a cancellation that came between reading and writing would be
+        # overlooked, and leave a task that waits and must not start.
         waiting = tasks.lock(connection, [claim.task_id for _, claim in claims], tasks.START_COLUMNS)
         for place, claim in claims:
             row = waiting.get(claim.task_id)

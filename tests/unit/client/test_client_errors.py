@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-import time
+import threading
 from typing import Any
 
 import grpc
@@ -102,9 +102,12 @@ def test_details_that_cannot_be_read_do_not_hide_the_code(client: Any, service: 
 
 
 def test_a_call_has_a_deadline_of_its_own(client: Any, service: FakeTaskService) -> None:
-    service.answers = [lambda _context: time.sleep(1)]
+    given_up = threading.Event()
+    service.answers = [lambda _context: given_up.wait(60)]
     with pytest.raises(errors.DeadlineError):
         client.get_statistics(deadline=0.1)
+    # The answer would have come only now.
+    given_up.set()
 
 
 def test_unavailable_is_tried_again_until_it_works(client: Any, service: FakeTaskService) -> None:
