@@ -108,10 +108,13 @@ class FakeBroker:
     def wait(self, queues: Iterable[str], seconds: float) -> None:
         self._answer()
 
-    def requeue(self, messages: Sequence[FetchedMessage]) -> None:
+    def requeue(self, messages: Sequence[FetchedMessage], *, last: bool = False) -> None:
         self._answer()
         self.requeued += messages
-        self.waiting.extendleft(reversed(messages))
+        if last:
+            self.waiting.extend(messages)
+        else:
+            self.waiting.extendleft(reversed(messages))
 
     def acknowledge_later(self, fetched: FetchedMessage, *, ended: bool = False) -> None:
         self.acknowledged.append(fetched)
@@ -242,11 +245,22 @@ class FakeWorker:
         broker, starts = cast(TaskBroker, self.broker), cast(Commits, self.starts)
         ends, service = cast(Commits, self.ends), cast(AttemptService, self.service)
         self.completer = Completer(self.attempts, ends, service, broker)
-        self.claims = Claims(self.attempts, starts, self.completer, too_old=4)
+        #: What SQL says of a claim that is old, and whether it answers at all.
+        self.is_ours, self.is_cut_off = True, False
+        self.claims = Claims(
+            self.attempts,
+            starts,
+            self.completer,
+            too_old=4,
+            is_ours=lambda _: self.is_ours,
+            now=now,
+        )
         self._executors = executors or {"thread": ThreadExecutor(), "async": CoroutineExecutor()}
         self.execution = Execution(self.claims, self.completer, self.registry, self._executors)
         ahead = self.claims if claims_ahead else cast(Claims, _NoClaims())
-        self.prefetcher = Prefetcher(broker, self.attempts, ahead, self.completer, threads)
+        self.prefetcher = Prefetcher(
+            broker, self.attempts, ahead, self.completer, threads, lambda: self.is_cut_off
+        )
         self.consumer = AttemptConsumer("normal", self.prefetcher, self.completer)
         self._dramatiq = self._threads()
 

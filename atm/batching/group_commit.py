@@ -59,6 +59,11 @@ def at_once(answer: Callable[[], None]) -> None:
     answer()
 
 
+def never() -> bool:
+    """SQL that is out of reach is not waited for."""
+    return False
+
+
 class GroupCommit(Generic[Item, Result]):
     """One thread that commits what is submitted, in groups.
 
@@ -67,9 +72,9 @@ class GroupCommit(Generic[Item, Result]):
     an item whose transaction of its own failed; it raises what is no answer.
     `committed` is told the results of a commit before any caller is.
     `deliver` is given one call that answers all callers of a commit
-    (`at_once`, or a loop's call_soon_threadsafe). With `insist`, SQL that is
-    out of reach is waited for, until `hurry` or `close`; otherwise the answer
-    is an UnavailableError. `gather` is the longest that a commit waits for
+    (`at_once`, or a loop's call_soon_threadsafe). While `insist` says so, SQL
+    that is out of reach is waited for, until `hurry` or `close`; otherwise the
+    answer is an UnavailableError. `gather` is the longest that a commit waits for
     more items, in seconds; `size` tells how many characters an item has, where
     they can be many.
     """
@@ -83,7 +88,7 @@ class GroupCommit(Generic[Item, Result]):
         alone: Callable[[Item, Exception], Result] | None = None,
         committed: Callable[[Sequence[Result | Exception]], None] | None = None,
         deliver: Callable[[Callable[[], None]], Any] = at_once,
-        insist: bool = False,
+        insist: Callable[[], bool] = never,
         capacity: int = CAPACITY,
         gather: float = GATHER_SECONDS,
         size: Callable[[Item], int] | None = None,
@@ -191,7 +196,7 @@ class GroupCommit(Generic[Item, Result]):
                     return None
                 results = list(self._transact(partial(self._work, items=items)))
             except UnavailableError as error:
-                if not self._insist:
+                if not self._insist():
                     return [error] * len(items)
                 logger.warning("%s; trying again", error)
                 if self._hurried.wait(_AGAIN_SECONDS):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
 from dramatiq import Message, Middleware
 from dramatiq.brokers.redis import RedisBroker
-from dramatiq.common import current_millis
 
 from atm.batching.batcher import Batcher
 from atm.broker import keys
@@ -17,6 +17,7 @@ from atm.broker.connection import CircuitBreaker, connect, translated
 from atm.broker.lua import script
 from atm.broker.message import FetchedMessage, encoded
 from atm.broker.notifications import notify_ended
+from atm.models import now
 
 #: Enough to wake every consumer of a large installation; more would only be
 #: empty fetches later.
@@ -46,7 +47,7 @@ class TaskBroker(RedisBroker):
     Methods raise BrokerUnavailableError when Redis is out of reach or
     refuses. `consumer_timeout` is the number of seconds after which the
     messages that a silent consumer had fetched go back to their queue (see
-    `recover`).
+    `recover`). `now` tells when a message is sent.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class TaskBroker(RedisBroker):
         prefix: str,
         middleware: list[Middleware] | None = None,
         consumer_timeout: float = 8.0,
+        now: Callable[[], datetime] = now,
     ) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
             client=connect(url),
@@ -69,6 +71,7 @@ class TaskBroker(RedisBroker):
         self._acknowledge_script = script("acknowledge")
         self._requeue_script = self.client.register_script(script("requeue"))
         self._recover_script = self.client.register_script(script("recover"))
+        self._now = now
         self._keys = keys.QueueKeys(prefix, self.broker_id)
         self._enqueue = partial(self.client.register_script(script("enqueue")), keys=self._keys.enqueue)
         self._numbers = {n: keys.QUEUES_BY_URGENCY.index(keys.queue_of(n)) for n in (0, 1)}
@@ -101,7 +104,7 @@ class TaskBroker(RedisBroker):
         """
         if not tasks:
             return 0
-        at = str(current_millis())
+        at = str(round(self._now().timestamp() * 1000))
         args: list[int | str | bytes] = [MAX_WAKE_TOKENS]
         for task_id, attempt, priority in tasks:
             text = encoded(task_id, attempt, priority, at)
@@ -150,12 +153,17 @@ class TaskBroker(RedisBroker):
         self._acknowledgements.add([Acknowledgement(fetched.message.queue_name, fetched.redis_id, task_id)])
 
     @translated
-    def requeue(self, messages: Sequence[FetchedMessage]) -> None:
-        """Puts messages back where they were, at the head of their queues, for any worker to fetch."""
+    def requeue(self, messages: Sequence[FetchedMessage], *, last: bool = False) -> None:
+        """Puts messages back where they were, at the head of their queues, for any worker to fetch.
+
+        `last`: at the end, after those that wait.
+        """
         for queue in keys.QUEUES_BY_URGENCY:
             ids = [fetched.redis_id for fetched in messages if fetched.message.queue_name == queue]
             if ids:
-                self._requeue_script(keys=self._keys.requeue[queue], args=ids)
+                self._requeue_script(
+                    keys=self._keys.requeue[queue], args=["rpush" if last else "lpush", *ids]
+                )
 
     @translated
     def recover(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from dramatiq import Message
@@ -19,6 +20,11 @@ class FetchedMessage(NamedTuple):
 
     message: Message[Any]
     cancelled: bool = False
+
+    @property
+    def sent_at(self) -> datetime:
+        """When it was sent, in the database's time."""
+        return datetime.fromtimestamp(self.message.message_timestamp / 1000, UTC)
 
     @property
     def redis_id(self) -> str:

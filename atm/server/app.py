@@ -75,7 +75,10 @@ def run(settings: Settings) -> int:
         _upgrade(settings)
     database = Database(settings.sql_url, pool_size=settings.server_threads + _OWN_CONNECTIONS)
     broker = TaskBroker(
-        settings.redis_url, prefix=settings.redis_prefix, consumer_timeout=settings.worker_lease_seconds
+        settings.redis_url,
+        prefix=settings.redis_prefix,
+        consumer_timeout=settings.worker_lease_seconds,
+        now=database.clock.now,
     )
     try:
         schema.require(database)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from enum import Enum, auto
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,9 +22,12 @@ from atm.store import logs, tasks
 from atm.store.database import Connection, Database
 from atm.store.logs import NewRow
 from atm.store.tasks import Move
+from atm.values import storable
 
-#: How far the clock of a worker may be behind the server's that sent the message.
-_CLOCK_TOLERANCE = timedelta(seconds=5)
+#: By how much less than a worker the server that sent a message may know of the database's time.
+_CLOCKS_AGREE = timedelta(seconds=1)
+#: By how many characters of what it says an end is known again.
+_SAME_WORDS = 500
 #: Attempts that are ended in one transaction when their worker is gone.
 _ENDED_TOGETHER = 100
 
@@ -81,8 +85,14 @@ class ClaimedTask:
 _SAME_COLUMNS = [f.name for f in fields(ClaimedTask) if f.name not in ("attempt", "started_at")]
 
 
+class Behind(Enum):
+    """What a claim finds where the database has not got yet what another node of it has committed."""
+
+    BEHIND = auto()
+
+
 class Claim(NamedTuple):
-    """A worker wants this attempt. The result is the task, or None when the hint is out of date."""
+    """A worker wants this attempt. The result is the task, None when the hint is out of date, or Behind."""
 
     task_id: str
     attempt: int
@@ -111,18 +121,20 @@ def size_of(change: Claim | End) -> int:
     return said
 
 
-#: What becomes of a `Claim` (the task) and of an `End` (the state); None: it was refused.
-ChangeResult = ClaimedTask | Status | None
+#: What becomes of a `Claim` (the task, or Behind) and of an `End` (the state); None: it was refused.
+ChangeResult = ClaimedTask | Behind | Status | None
 
 
 def _is_plain_success(end: End) -> bool:
     return isinstance(end.outcome, Succeeded) and end.report.progress is None
 
 
-def _is_known(task: Task, end: End, worker_id: str) -> bool:
-    """Whether SQL has this success already, and only the answer was lost."""
-    held = task.attempt == end.attempt and task.worker_id == worker_id
-    return held and task.status == Status.SUCCESS and isinstance(end.outcome, Succeeded)
+def _is_behind(row: Mapping[str, Any] | None, claim: Claim) -> bool:
+    """Whether the row is older than what the claim goes by: what a message asks for was committed before."""
+    if row is None:
+        return True
+    missing: int = claim.attempt - row["attempt"] - 1
+    return missing > 0 or (missing == 0 and row["status"] == str(Status.PROCESSING))
 
 
 class AttemptService:
@@ -135,8 +147,14 @@ class AttemptService:
     def claim(self, task_id: str, attempt: int) -> ClaimedTask | None:
         """The task, now held by this worker; None when the hint is out of date."""
         task = self._database.write(partial(self.apply, items=[Claim(task_id, attempt)]))[0]
-        assert not isinstance(task, Status), "a claim is answered with a task"
-        return task
+        return task if isinstance(task, ClaimedTask) else None
+
+    def holds(self, task_id: str, attempt: int) -> bool:
+        """Whether the attempt is still this worker's."""
+        task = self._database.read(lambda connection: tasks.get(connection, task_id))
+        if task is None or task.attempt != attempt:
+            return False
+        return task.status == Status.PROCESSING and task.worker_id == self.worker_id
 
     def finish(
         self, task_id: str, attempt: int, outcome: Outcome, report: Report | None = None
@@ -237,13 +255,21 @@ class AttemptService:
         # Locked: a cancellation that came between reading and writing would be
         # overlooked, and leave a task that waits and must not start.
         waiting = tasks.lock(connection, [claim.task_id for _, claim in claims], tasks.START_COLUMNS)
+        early: list[str] = []
         for place, claim in claims:
             row = waiting.get(claim.task_id)
-            if row is None or row["status"] != Status.PENDING or row["attempt"] + 1 != claim.attempt:
+            if _is_behind(row, claim):
+                results[place] = Behind.BEHIND
+            elif row is None or row["status"] != Status.PENDING or row["attempt"] + 1 != claim.attempt:
                 continue
-            if row["due_at"] <= at + _CLOCK_TOLERANCE:
+            elif row["due_at"] > at + _CLOCKS_AGREE:
+                early.append(claim.task_id)
+            else:
                 moves.append(self._start(row, at))
                 results[place] = ClaimedTask.of_row(row, at)
+        if early:
+            # Their messages are done with: the relay sends others in time.
+            tasks.dispatch_when_due(connection, early)
         running = tasks.lock(connection, [end.task_id for _, end in ends], tasks.END_COLUMNS)
         for place, end in ends:
             if end.task_id not in running:
@@ -253,8 +279,8 @@ class AttemptService:
                 ending.append((place, end, task))
                 if end.report.progress is not None:
                     self._touch_progress(connection, end.task_id, end.attempt, end.report.progress)
-            elif _is_known(task, end, self.worker_id):
-                results[place] = Status.SUCCESS
+            elif stored := self._stored(connection, end):
+                results[place] = stored
             else:
                 refusals.append(self._refusal(end, at))
         for place, end, task in ending:
@@ -287,6 +313,13 @@ class AttemptService:
             self.worker_id,
             values=values,
         )
+
+    def _stored(self, connection: Connection, end: End) -> Status | None:
+        """The state that this very end has brought about already, where only the answer was lost."""
+        for to_status, message in logs.ends_of(connection, end.task_id, end.attempt, self.worker_id):
+            if any(storable(words)[:_SAME_WORDS] in message for words in end.outcome.words):
+                return Status(to_status)
+        return None
 
     def _refusal(self, end: End, at: datetime) -> NewRow:
         said = (

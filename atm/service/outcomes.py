@@ -1,4 +1,7 @@
-"""How an attempt can end, and what then becomes of its task. Pure: no clock, no SQL."""
+"""How an attempt can end, and what then becomes of its task. Pure: no clock, no SQL.
+
+The row of an end has one of the `words` of its outcome: by these it is known again.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,10 @@ class Succeeded:
     result: Mapping[str, str]
     refused_as = "the result"
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        return ("succeeded",)
+
 
 @dataclass(frozen=True)
 class Failed:
@@ -37,6 +44,10 @@ class Failed:
     retryable: bool = True
     refused_as = "the failure"
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        return (f"failed: {self.error}",)
+
 
 @dataclass(frozen=True)
 class TimedOut:
@@ -44,6 +55,10 @@ class TimedOut:
 
     how: str
     refused_as = "the timeout"
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        return (self.how,)
 
 
 @dataclass(frozen=True)
@@ -53,6 +68,10 @@ class Cancelled:
     how: str
     refused_as = "the cancellation"
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        return (self.how,)
+
 
 @dataclass(frozen=True)
 class HandedBack:
@@ -61,6 +80,10 @@ class HandedBack:
     why: str
     refused_as = "the end"
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        return (f"handed back: {self.why}", f"its worker stopped: {self.why}")
+
 
 @dataclass(frozen=True)
 class WorkerLost:
@@ -68,6 +91,10 @@ class WorkerLost:
 
     why: str
     refused_as = "the loss"
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        return (f"was lost: {self.why}",)
 
 
 def internal_error(what: str, traceback: str = "") -> Failed:

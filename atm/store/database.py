@@ -58,6 +58,7 @@ class Database:
     def __init__(self, url: URL, *, pool_size: int = 8) -> None:
         self.url = url
         self.clock = DatabaseClock()
+        self._answered_at = time.monotonic()
         self.engine = _engine(url, pool_size)
         event.listen(self.engine, "connect", lambda connection, _record: self._compare_clocks(connection))
         self._reader = self.engine.execution_options(**{_READ_ONLY: True})
@@ -76,6 +77,11 @@ class Database:
         return self._run(self.engine, work)
 
     def _run(self, engine: Engine, work: Callable[[Connection], R]) -> R:
+        result = self._try(engine, work)
+        self._answered_at = time.monotonic()
+        return result
+
+    def _try(self, engine: Engine, work: Callable[[Connection], R]) -> R:
         try:
             try:
                 with engine.begin() as connection:
@@ -105,6 +111,10 @@ class Database:
                 retry_after=1.0,
             ) from error
         raise AssertionError("a retried block either returns or raises")
+
+    def silent_for(self) -> float:
+        """How many seconds ago it last answered a question, or was opened."""
+        return time.monotonic() - self._answered_at
 
     def ping(self) -> None:
         """Returns if the database answers. Raises UnavailableError."""

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
 from atm.models import TaskLog
-from atm.states import LogType
+from atm.states import LogType, Status
 from atm.store import bulk
 from atm.values import storable
 
@@ -47,6 +47,17 @@ def addition(connection: Connection, rows: Sequence[NewRow]) -> list[bulk.Statem
     """What adds rows, in this order: a statement, or none."""
     kept = [(*row[:2], clip(storable(row.message)), *row[3:]) for row in rows]
     return [bulk.insertion(connection, LOG, NewRow._fields, kept)] if kept else []
+
+
+def ends_of(connection: Connection, task_id: str, attempt: int, worker_id: str) -> Sequence[tuple[str, str]]:
+    """The state and the message of each row that says that a worker's attempt ended."""
+    query = select(LOG.c.to_status, LOG.c.message).where(
+        LOG.c.task_id == task_id,
+        LOG.c.attempt == attempt,
+        LOG.c.worker_id == worker_id,
+        LOG.c.from_status == Status.PROCESSING,
+    )
+    return [(row.to_status, row.message) for row in connection.execute(query)]
 
 
 def of_task(connection: Connection, task_id: str) -> Sequence[TaskLog]:

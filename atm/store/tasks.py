@@ -265,6 +265,11 @@ def postpone_dispatch(
         connection.execute(update(TASK).where(waits).values(dispatch_at=now + wait))
 
 
+def dispatch_when_due(connection: Connection, task_ids: Sequence[str]) -> None:
+    """Lets the relay send the next message of each of these when it is due. They are PENDING, and locked."""
+    connection.execute(update(TASK).where(TASK.c.task_id.in_(task_ids)).values(dispatch_at=TASK.c.due_at))
+
+
 def dispatch_again(connection: Connection, now: datetime, after: str, limit: int) -> str | None:
     """Puts up to `limit` PENDING tasks that are due up for the relay, in the order of their ids.
 

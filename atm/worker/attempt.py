@@ -3,14 +3,15 @@
 FETCHED ──→ CLAIMED ──→ RUNNING ──→ ENDING ──→ STORED
    │           │           │           ├─────→ HANDED_BACK
    │           │           │           └─────→ UNSTORED ──→ STORED
-   ├───────────┴───────────┴─────→ DROPPED
-   └──────────────────────────────→ HANDED_BACK
+   ├───────────┼───────────┼─────→ DROPPED
+   └───────────┴───────────┴─────→ HANDED_BACK
 
 CLAIMED → ENDING is an attempt that is handed back before a thread got to it,
 CLAIMED → FETCHED one whose claim was turned away before it was sent, and
 FETCHED → RUNNING one that its thread claims itself; where that claim is refused,
-it is dropped. An attempt need not have a message (it may come from SQL) nor hold
-a thread: when its thread is free is told apart from how it ends.
+it is dropped, and handed back where SQL does not say whose it is. An attempt
+need not have a message (it may come from SQL) nor hold a thread: when its thread
+is free is told apart from how it ends.
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ class State(Enum):
 STEPS: dict[State, frozenset[State]] = {
     State.FETCHED: frozenset({State.CLAIMED, State.RUNNING, State.HANDED_BACK, State.DROPPED}),
     # Back to FETCHED: the claim was turned away before it was sent.
-    State.CLAIMED: frozenset({State.FETCHED, State.RUNNING, State.ENDING, State.DROPPED}),
-    State.RUNNING: frozenset({State.ENDING, State.DROPPED}),
+    State.CLAIMED: frozenset({State.FETCHED, State.RUNNING, State.ENDING, State.HANDED_BACK, State.DROPPED}),
+    State.RUNNING: frozenset({State.ENDING, State.HANDED_BACK, State.DROPPED}),
     State.ENDING: frozenset({State.STORED, State.HANDED_BACK, State.UNSTORED}),
     State.UNSTORED: frozenset({State.STORED}),
     State.STORED: frozenset(),

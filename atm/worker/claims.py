@@ -9,32 +9,49 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 
 from atm.errors import AtmError, UnavailableError
-from atm.models import now
-from atm.service.attempts import Claim, ClaimedTask
-from atm.service.outcomes import HandedBack
-from atm.states import Status
-from atm.worker.attempt import Attempt, Attempts, State
+from atm.service.attempts import Behind, Claim, ClaimedTask
+from atm.worker.attempt import Attempt, AttemptId, Attempts, State
 from atm.worker.completer import Commits, Completer
 
 logger = logging.getLogger(__name__)
+
+
+#: A thread that waits for SQL's answer looks this often, in seconds, whether its attempt was handed back.
+_LOOK_SECONDS = 0.25
+#: For how long an attempt is tried again that the database does not know of yet; then its task is gone.
+BEHIND = timedelta(seconds=10)
+#: ... and how long its thread waits between two tries.
+_BEHIND_SECONDS = 0.02
 
 
 class Claims:
     """Asks SQL for attempts, and gives each to the thread that begins with it.
 
     `starts` commits the claims. A claim that is older than `too_old` seconds
-    is not begun with: the process was frozen, and others may have given it up.
+    is begun with only if `is_ours` says so: the process may have been frozen,
+    and given up on. `now` is the database's time.
     """
 
-    def __init__(self, attempts: Attempts, starts: Commits, completer: Completer, *, too_old: float) -> None:
+    def __init__(
+        self,
+        attempts: Attempts,
+        starts: Commits,
+        completer: Completer,
+        *,
+        too_old: float,
+        is_ours: Callable[[AttemptId], bool],
+        now: Callable[[], datetime],
+    ) -> None:
         self._attempts = attempts
         self._starts = starts
         self._completer = completer
-        self._too_old = timedelta(seconds=too_old)
+        self._too_old = too_old
+        self._is_ours = is_ours
+        self._now = now
 
     def ask(self, attempts: Sequence[Attempt]) -> None:
         """Has them claimed soon, all that were fetched together in one commit. Does not wait."""
@@ -58,24 +75,34 @@ class Claims:
         """
         attempt.begun_at = time.monotonic()
         claim = attempt.claim
-        if claim is not None:
-            claim.wait()
+        while claim is not None and not claim.wait(_LOOK_SECONDS):
+            if attempt.state is not State.CLAIMED:
+                return None
         if not self._attempts.step(attempt, State.RUNNING):
             return None
         try:
             claim = claim or self._starts.ask([Claim(*attempt.id)])[0]
-            task = claim.result()
+            found = claim.result()
+            if isinstance(found, ClaimedTask) and not self._is_good(attempt):
+                logger.info("task %s, attempt %d, was given up on before it began", *attempt.id)
+                found = None
         except UnavailableError:
-            task = None  # the worker stops: SQL is not waited for any more
+            # The worker stops, or is cut off from SQL.
+            self._completer.requeue(attempt)
+            return None
         except Exception:
             # Its message is dropped; the relay sends it again, later.
             logger.exception("task %s, attempt %d, cannot be claimed", *attempt.id)
-            task = None
-        assert not isinstance(task, Status), "the result of a claim is a task"
-        if task is None:
+            found = None
+        if isinstance(found, ClaimedTask):
+            return found
+        if found is Behind.BEHIND and attempt.fetched and self._now() - attempt.fetched.sent_at < BEHIND:
+            time.sleep(_BEHIND_SECONDS)
+            self._completer.requeue(attempt, last=True)
+        else:
             logger.debug("task %s, attempt %d: out of date, or another worker's", *attempt.id)
             self._completer.drop(attempt)
-        elif now() - task.started_at > self._too_old:
-            self._completer.complete(attempt, HandedBack("its worker was frozen before it began"))
-            return None
-        return task
+        return None
+
+    def _is_good(self, attempt: Attempt) -> bool:
+        return attempt.begun_at - attempt.fetched_at <= self._too_old or self._is_ours(attempt.id)

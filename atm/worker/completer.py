@@ -9,8 +9,8 @@ from functools import partial
 from atm.batching.group_commit import GroupCommit
 from atm.batching.reply import Reply
 from atm.broker.broker import TaskBroker
-from atm.errors import AtmError
-from atm.service.attempts import AttemptService, ChangeResult, Claim, End
+from atm.errors import AtmError, BrokerUnavailableError, UnavailableError
+from atm.service.attempts import AttemptService, Behind, ChangeResult, Claim, End
 from atm.service.outcomes import Failed, HandedBack, Outcome, Succeeded, internal_error
 from atm.states import FINAL, Reason
 from atm.store.tasks import LostRaceError
@@ -88,20 +88,30 @@ class Completer:
                 raise
         attempt.given_up = True
 
-    def hand_back(self, attempts: Sequence[Attempt], why: str) -> None:
+    def hand_back(self, attempts: Sequence[Attempt], why: str, *, unanswered: bool = False) -> None:
         """Leaves attempts that no thread has begun with to other workers: in SQL where they are claimed.
 
-        A claim that SQL has not answered belongs to nobody yet: it stays.
-        Raises BrokerUnavailableError; then those that are not claimed stay, too.
+        A claim that SQL has not answered belongs to nobody yet: it stays,
+        but for `unanswered`; should it be committed later, the reconciler ends
+        it. Raises BrokerUnavailableError; then those that are not claimed stay, too.
         """
+        unclaimed = []
         for attempt in attempts:
-            if attempt.state is not State.CLAIMED or attempt.claim is None or not attempt.claim.answered:
+            claim = attempt.claim
+            if attempt.state is State.FETCHED:
+                unclaimed.append(attempt)
+            elif attempt.state is not State.CLAIMED or claim is None:
                 continue
-            if attempt.claim.exception() is None and attempt.claim.result() is not None:
-                self.complete(attempt, HandedBack(why))
-            else:
+            elif not claim.answered:
+                unclaimed += [attempt] * unanswered
+            elif isinstance(error := claim.exception(), UnavailableError):
+                unclaimed.append(attempt)
+            elif error is not None or claim.result() is None:
                 self.drop(attempt)
-        unclaimed = [attempt for attempt in attempts if attempt.state is State.FETCHED]
+            elif claim.result() is Behind.BEHIND:
+                unclaimed.append(attempt)
+            else:
+                self.complete(attempt, HandedBack(why))
         messages = [attempt.fetched for attempt in unclaimed if attempt.fetched is not None]
         if messages:
             # Forgotten only when Redis has them: it answers, or this is tried again. One that a
@@ -109,6 +119,19 @@ class Completer:
             self._broker.requeue(messages)
         for attempt in unclaimed:
             self._attempts.step(attempt, State.HANDED_BACK)
+
+    def requeue(self, attempt: Attempt, *, last: bool = False) -> None:
+        """Leaves an attempt that its thread could not claim to whoever fetches it next.
+
+        `last`: after all that wait.
+        """
+        # First of all forgotten here, so that this process may fetch it, too.
+        if self._attempts.step(attempt, State.HANDED_BACK) and attempt.fetched is not None:
+            try:
+                self._broker.requeue([attempt.fetched], last=last)
+            except BrokerUnavailableError:
+                # The relay sends another one.
+                self._broker.acknowledge_later(attempt.fetched)
 
     def drop(self, attempt: Attempt) -> None:
         """There is nothing to do for it: its message is acknowledged."""

@@ -11,14 +11,18 @@ free, and a High task that arrives is soon next.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+from collections.abc import Callable
 
 from atm.broker.broker import TaskBroker
 from atm.errors import BrokerUnavailableError
 from atm.worker.attempt import Attempt, AttemptId, Attempts
 from atm.worker.claims import Claims
 from atm.worker.completer import Completer
+
+logger = logging.getLogger(__name__)
 
 #: The longest that a consumer blocks: shorter than connection.ANSWER_SECONDS.
 #: It bounds how often an idle process speaks; one that stops is woken.
@@ -40,16 +44,28 @@ _SIGN_OF_LIFE_SECONDS = 1.0
 
 
 class Prefetcher:
-    """Fetches, has claimed, and hands out. `capacity` is the number of the process's threads."""
+    """Fetches, has claimed, and hands out. `capacity` is the number of the process's threads.
+
+    While `is_cut_off` says that SQL does not answer this process, others may
+    have what waits here, and nothing is fetched.
+    """
 
     def __init__(
-        self, broker: TaskBroker, attempts: Attempts, claims: Claims, completer: Completer, capacity: int
+        self,
+        broker: TaskBroker,
+        attempts: Attempts,
+        claims: Claims,
+        completer: Completer,
+        capacity: int,
+        is_cut_off: Callable[[], bool],
     ) -> None:
         self._broker = broker
         self._attempts = attempts
         self._claims = claims
         self._completer = completer
         self._capacity = capacity
+        self._is_cut_off = is_cut_off
+        self._was_cut_off = False
         self._queues: list[str] = []
         # How long a task takes, in seconds.
         self._took = 1.0
@@ -82,6 +98,9 @@ class Prefetcher:
             if self._stopping and not attempts.ready_count:
                 # A consumer thread asks again until it is told to end.
                 time.sleep(0.01)
+                return None
+            if self._leave_to_others():
+                time.sleep(STALE_SECONDS)
                 return None
             if time.monotonic() - self._looked_at >= STALE_SECONDS:
                 self._hand_back_stale()
@@ -117,6 +136,21 @@ class Prefetcher:
         with self._turn:
             self._hand_back(self._attempts.unbegun(), "its worker stopped before it began")
 
+    def _leave_to_others(self) -> bool:
+        """Whether this process is cut off from SQL; then what it has not begun with is requeued."""
+        is_cut_off = self._is_cut_off()
+        if is_cut_off != self._was_cut_off:
+            self._was_cut_off = is_cut_off
+            if is_cut_off:
+                logger.warning("SQL does not answer: what is not begun is left to others, no more is taken")
+            else:
+                logger.info("SQL answers again: tasks are taken again")
+        if is_cut_off:
+            self._hand_back(self._attempts.unbegun(), "its worker was cut off from SQL", unanswered=True)
+            # Also a sign of life: what runs here goes on.
+            self._broker.fetch(self._queues, 0, self._streak)
+        return is_cut_off
+
     def _hand_back_stale(self) -> None:
         """Leaves to other workers what has waited for long behind tasks that turned out to be long."""
         self._looked_at = time.monotonic()
@@ -124,10 +158,10 @@ class Prefetcher:
         stale = self._attempts.unbegun(self._looked_at - STALE_SECONDS)
         self._hand_back(stale, "the threads of its worker were busy")
 
-    def _hand_back(self, attempts: list[Attempt], why: str) -> None:
+    def _hand_back(self, attempts: list[Attempt], why: str, *, unanswered: bool = False) -> None:
         if attempts:
             try:
-                self._completer.hand_back(attempts, why)
+                self._completer.hand_back(attempts, why, unanswered=unanswered)
             finally:
                 self._attempts.forget_begun()
 

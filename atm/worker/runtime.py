@@ -26,7 +26,7 @@ from atm.service.outcomes import HandedBack
 from atm.settings import Settings
 from atm.store import types
 from atm.store.database import Database
-from atm.worker.attempt import Attempts
+from atm.worker.attempt import AttemptId, Attempts
 from atm.worker.claim_ledger import ClaimLedger
 from atm.worker.claims import Claims
 from atm.worker.completer import Commits, Completer, unstorable
@@ -104,12 +104,20 @@ class WorkerRuntime:
         service = self._service = AttemptService(database, self.worker_id)
         attempts = self._attempts = Attempts(self._ledger)
         # Two: while one waits for the database, the other's statements are made.
-        self._starts = self._commits("atm-start", 0.0)  # what was fetched together comes together
-        self._ends = self._commits("atm-end", GATHER_SECONDS)
+        # What was fetched together comes together; whoever is cut off begins with nothing.
+        self._starts = self._commits("atm-start", 0.0, insist=lambda: not self._is_cut_off())
+        self._ends = self._commits("atm-end", GATHER_SECONDS, insist=lambda: True)
         self.completer = Completer(attempts, self._ends, service, broker)
         # Not heard of for the lease, a worker is given up on.
-        claims = Claims(attempts, self._starts, self.completer, too_old=settings.worker_lease_seconds / 2)
-        self.prefetcher = Prefetcher(broker, attempts, claims, self.completer, threads)
+        claims = Claims(
+            attempts,
+            self._starts,
+            self.completer,
+            too_old=settings.worker_lease_seconds / 2,
+            is_ours=self._is_ours,
+            now=database.clock.now,
+        )
+        self.prefetcher = Prefetcher(broker, attempts, claims, self.completer, threads, self._is_cut_off)
         self.execution = Execution(
             claims, self.completer, self._registry, self._executors, database.clock.now
         )
@@ -131,13 +139,25 @@ class WorkerRuntime:
         freeze_heap()
         logger.info("worker %s takes tasks, %d at a time", self.worker_id, threads)
 
-    def _commits(self, name: str, gather: float) -> Commits:
+    def _is_cut_off(self) -> bool:
+        """Whether SQL has not answered for the lease: then others give this worker up."""
+        return self._database.silent_for() > self.settings.worker_lease_seconds
+
+    def _is_ours(self, attempt_id: AttemptId) -> bool:
+        """Whether SQL says so, and will: after a heartbeat nobody gives this worker up.
+
+        Raises UnavailableError.
+        """
+        self._heartbeat.run_once()
+        return self._service.holds(*attempt_id)
+
+    def _commits(self, name: str, gather: float, insist: Callable[[], bool]) -> Commits:
         return GroupCommit(
             self._database.write,
             self._service.apply,
             name=name,
             alone=lambda change, error: self._service.finish_all([unstorable(change, error)])[0],
-            insist=True,
+            insist=insist,
             gather=gather,
             size=size_of,
         )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from atm.broker.broker import TaskBroker
 from atm.errors import InvalidArgumentError, UnavailableError
 from atm.models import Task, now
 from atm.scheduler.relay import Relay
-from atm.service.attempts import AttemptService, Line, Progress, Report
+from atm.service.attempts import AttemptService, Behind, Claim, Line, Progress, Report
 from atm.service.dispatch import Dispatcher
-from atm.service.outcomes import Cancelled, Failed, HandedBack, Succeeded, TimedOut, WorkerLost
+from atm.service.outcomes import Cancelled, Failed, HandedBack, Outcome, Succeeded, TimedOut, WorkerLost
 from atm.service.task_service import TaskService
 from atm.service.validation import Listing, NewTask
 from atm.states import LogType, Reason, Status
@@ -132,19 +133,95 @@ def test_progress_without_lines_is_stored(creation: TaskService, database: Datab
     )
 
 
-def test_a_success_whose_answer_was_lost_is_not_refused_when_it_is_told_again(
-    creation: TaskService, service: TaskService, database: Database
+ENDS = [
+    (Succeeded({"n": "1"}), Status.SUCCESS),
+    (
+        Failed(Reason.HANDLER_ERROR, "no: \ud800 " + "x" * 20_000, "Traceback\n...", retryable=False),
+        Status.FAILED,
+    ),
+    (Failed(Reason.HANDLER_ERROR, "not yet"), Status.PENDING),
+    (TimedOut("it did not react"), Status.PENDING),
+    (HandedBack("its worker stopped"), Status.PENDING),
+    (WorkerLost("its worker died"), Status.PENDING),
+]
+
+
+@pytest.mark.parametrize(("outcome", "status"), ENDS, ids=lambda case: type(case).__name__)
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_an_end_whose_answer_was_lost_is_known_when_it_is_told_again(
+    creation: TaskService,
+    service: TaskService,
+    database: Database,
+    outcome: Outcome,
+    status: Status,
+    goes_on: bool,
 ) -> None:
     task = creation.create(NOW)
     attempts = AttemptService(database, "w")
     assert attempts.claim(task.task_id, 1)
-    for _ in range(2):
-        assert attempts.finish(task.task_id, 1, Succeeded({"n": "1"})) is Status.SUCCESS
+    assert attempts.finish(task.task_id, 1, outcome) is status
+    if goes_on and status is Status.PENDING:
+        assert AttemptService(database, "next").claim(task.task_id, 2)
+    before = _get(database, task.task_id)
+    assert attempts.finish(task.task_id, 1, outcome) is status
     assert not any("refused" in row.message for row in service.logs(task.task_id))
-    # Somebody else's is.
-    assert AttemptService(database, "other").finish(task.task_id, 1, Succeeded({"n": "2"})) is None
-    assert _get(database, task.task_id).result == {"n": "1"}
+    # Somebody else's is not, nor another end than that.
+    assert AttemptService(database, "other").finish(task.task_id, 1, outcome) is None
+    assert attempts.finish(task.task_id, 1, Failed(Reason.HANDLER_ERROR, "something else")) is None
+    assert len([row for row in service.logs(task.task_id) if "refused" in row.message]) == 2
+    assert _get(database, task.task_id) == before
     check_history(database)
+
+
+@pytest.mark.parametrize(
+    "outcome", [HandedBack("it stops"), Failed(Reason.HANDLER_ERROR, "no"), Cancelled("it went")]
+)
+def test_so_is_the_end_of_a_task_that_was_cancelled(
+    creation: TaskService, service: TaskService, database: Database, outcome: Outcome
+) -> None:
+    task = creation.create(NOW)
+    attempts = AttemptService(database, "w")
+    assert attempts.claim(task.task_id, 1)
+    service.cancel(task.task_id, "ann")
+    for _ in range(2):
+        assert attempts.finish(task.task_id, 1, outcome) is Status.CANCELLED
+    assert not any("refused" in row.message for row in service.logs(task.task_id))
+    check_history(database)
+
+
+def _set(database: Database, task_id: str, **values: Any) -> None:
+    change = update(tasks.TASK).where(tasks.TASK.c.task_id == task_id).values(**values)
+    database.write(lambda connection: connection.execute(change))
+
+
+def test_a_message_that_comes_too_early_is_sent_again_when_its_attempt_is_due(
+    creation: TaskService, database: Database
+) -> None:
+    task = creation.create(NewTask("example_task", delay_ms=30_000))
+    _set(database, task.task_id, dispatch_at=now() + timedelta(hours=1))
+    assert AttemptService(database, "w").claim(task.task_id, 1) is None
+    after = _get(database, task.task_id)
+    assert (after.status, after.attempt) == (Status.PENDING, 0)
+    assert after.dispatch_at == after.due_at
+
+
+def test_a_claim_that_knows_more_than_the_database_is_not_out_of_date(
+    creation: TaskService, database: Database
+) -> None:
+    attempts = AttemptService(database, "w")
+
+    def claimed(task_id: str, attempt: int) -> object:
+        return database.write(partial(attempts.apply, items=[Claim(task_id, attempt)]))[0]
+
+    waits, runs, ended = (creation.create(NOW).task_id for _ in range(3))
+    for task_id in (runs, ended):
+        assert attempts.claim(task_id, 1)
+    attempts.finish(ended, 1, Succeeded({}))
+    # Its node has neither the task, nor the end of the attempt before, yet.
+    for task_id, attempt in (("no-such-task", 1), (waits, 2), (runs, 2), (runs, 3)):
+        assert claimed(task_id, attempt) is Behind.BEHIND
+    for task_id, attempt in ((runs, 1), (ended, 1), (ended, 2)):
+        assert claimed(task_id, attempt) is None
 
 
 def test_a_task_that_waits_is_looked_after_as_often_as_its_age_asks(

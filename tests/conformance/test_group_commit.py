@@ -146,7 +146,7 @@ def test_a_database_that_is_away_is_said_or_waited_for(make: Make, database: Dat
 
     with pytest.raises(UnavailableError):
         _submit(make(transact=transact), "impatient")[0].result(10)
-    patient = _submit(make(transact=transact, insist=True), "patient")[0]
+    patient = _submit(make(transact=transact, insist=lambda: True), "patient")[0]
     assert not wait([patient], 0.7).done
     away.clear()
     assert patient.result(10) == "patient"
@@ -168,7 +168,7 @@ def test_who_hurries_does_not_wait_for_a_database_that_is_away(make: Make) -> No
     def away(work: Callable[[Connection], Any]) -> Any:
         raise UnavailableError("away", reason="DATABASE_UNAVAILABLE")
 
-    commits = make(transact=away, insist=True)
+    commits = make(transact=away, insist=lambda: True)
     patient = _submit(commits, "patient")[0]
     assert not wait([patient], 0.2).done
     commits.hurry()

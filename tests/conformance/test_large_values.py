@@ -37,7 +37,7 @@ def test_large_results_that_come_together_are_all_stored(creation: TaskService, 
     made = [creation.create(NewTask("example_task")).task_id for _ in range(COUNT)]
     attempts = AttemptService(database, "w")
     ends: GroupCommit[Claim | End, ChangeResult] = GroupCommit(
-        database.write, attempts.apply, name="ends", insist=True, size=size_of
+        database.write, attempts.apply, name="ends", insist=lambda: True, size=size_of
     )
     ends.start()
     for reply in ends.ask([Claim(task_id, 1) for task_id in made]):

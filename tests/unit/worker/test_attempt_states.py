@@ -38,9 +38,9 @@ def _drawn(text: str) -> set[tuple[State, State]]:
             return {name}
         sign = at(row, column)
         found: set[str] = set()
-        if way == "left" and sign in "─┴ " and (sign != " " or at(row, column + 1) == "─"):
+        if way == "left" and sign in "─┴┼ " and (sign != " " or at(row, column + 1) == "─"):
             found |= sources(row, column - 1, "left")
-        if sign in "┴└├│" and (way == "left" or sign in "│├"):
+        if sign in "┴┼└├│" and (way == "left" or sign in "│├┼"):
             found |= sources(row - 1, column, "up")
         return found
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from threading import Event
 
 import pytest
-from fake_worker import AWAY, FakeWorker, claimed, fetched
+from fake_worker import AWAY, Clock, FakeWorker, attempt_of, claimed, fetched
 
 from atm.errors import AtmError, ExhaustedError
-from atm.models import now
-from atm.service.attempts import Claim
-from atm.service.outcomes import HandedBack
+from atm.service.attempts import Behind, Claim
+from atm.worker import attempt as attempt_module
+from atm.worker import claims as claims_module
 from atm.worker.attempt import Attempt, State
 
 
@@ -102,21 +103,62 @@ def test_what_was_handed_back_meanwhile_is_not_begun_with(worker: FakeWorker) ->
     assert worker.broker.acknowledged == [attempt.fetched]
 
 
-def test_without_sql_it_is_dropped_and_its_message_comes_again(
+def test_without_sql_it_is_left_to_whoever_fetches_it_next(
     worker: FakeWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     (attempt,) = _ahead(worker)
     worker.starts.commit(AWAY)
     assert worker.claims.begin(attempt) is None
-    assert attempt.state is State.DROPPED
-    assert not caplog.records, "the worker stops: nobody need know"
+    assert attempt.state is State.HANDED_BACK
+    assert worker.broker.requeued == [attempt.fetched]
+    assert not worker.broker.acknowledged
+    assert not caplog.records, "the worker stops, or says that it is cut off"
 
 
-def test_without_sql_a_thread_that_claims_itself_drops_it(worker: FakeWorker) -> None:
+def test_without_sql_a_thread_that_claims_itself_leaves_it(worker: FakeWorker) -> None:
     worker.starts.refusal = AWAY
     attempt = worker.attempt()
     assert worker.claims.begin(attempt) is None
-    assert attempt.state is State.DROPPED
+    assert worker.broker.requeued == [attempt.fetched]
+
+
+def test_without_sql_and_redis_the_relay_has_to_send_it_again(worker: FakeWorker) -> None:
+    (attempt,) = _ahead(worker)
+    worker.starts.commit(AWAY)
+    worker.broker.is_away = True
+    assert worker.claims.begin(attempt) is None
+    assert worker.broker.acknowledged == [attempt.fetched]
+    assert worker.attempts.add([attempt_of(fetched(*attempt.id))]), "it may come again"
+
+
+def test_a_thread_waits_no_longer_for_a_claim_that_was_left_to_others(worker: FakeWorker) -> None:
+    (attempt,) = _ahead(worker)
+    with ThreadPoolExecutor(1) as pool:
+        begun = pool.submit(worker.claims.begin, attempt)
+        worker.completer.hand_back([attempt], "cut off", unanswered=True)
+        assert begun.result(60) is None
+    assert attempt.state is State.HANDED_BACK
+
+
+def test_what_the_database_has_not_got_yet_is_tried_again_after_all_that_wait(worker: FakeWorker) -> None:
+    others = [fetched(), fetched()]
+    worker.broker.waiting.extend(others)
+    (attempt,) = _ahead(worker)
+    worker.starts.commit(Behind.BEHIND)
+    assert worker.claims.begin(attempt) is None
+    assert list(worker.broker.waiting) == [*others, attempt.fetched]
+    assert not worker.broker.acknowledged
+
+
+def test_what_the_database_never_gets_is_dropped_in_the_end(worker: FakeWorker) -> None:
+    message = fetched()
+    old = dataclasses.replace(message.message, message_timestamp=round((time.time() - 11) * 1000))
+    attempt = worker.attempt(message._replace(message=old))
+    worker.claims.ask([attempt])
+    worker.starts.commit(Behind.BEHIND)
+    assert worker.claims.begin(attempt) is None
+    assert worker.broker.acknowledged == [attempt.fetched]
+    assert not worker.broker.requeued
 
 
 def test_an_error_that_nobody_foresaw_is_logged_and_the_message_acknowledged(
@@ -132,17 +174,18 @@ def test_an_error_that_nobody_foresaw_is_logged_and_the_message_acknowledged(
     assert not worker.ledger.all()
 
 
-@pytest.mark.parametrize(("age", "is_begun"), [(3.0, True), (5.0, False)])
-def test_a_claim_that_is_too_old_is_handed_back(worker: FakeWorker, age: float, is_begun: bool) -> None:
+@pytest.mark.parametrize(
+    ("age", "is_ours", "is_begun"), [(3.0, False, True), (5.0, True, True), (5.0, False, False)]
+)
+def test_a_claim_that_is_old_is_begun_with_only_if_sql_says_that_it_is_still_ours(
+    worker: FakeWorker, monkeypatch: pytest.MonkeyPatch, age: float, is_ours: bool, is_begun: bool
+) -> None:
+    clock = Clock.of(monkeypatch, claims_module, attempt_module)
     (attempt,) = _ahead(worker)
-    task = claimed(*attempt.id, started_at=now() - timedelta(seconds=age))
+    task = claimed(*attempt.id)
     worker.starts.commit(task)
+    worker.is_ours = is_ours
+    clock.now += age
     assert worker.claims.begin(attempt) is (task if is_begun else None)
-    if is_begun:
-        assert attempt.state is State.RUNNING
-        return
-    ((task_id, number, outcome, _),) = worker.ends.items
-    assert (task_id, number) == attempt.id
-    assert isinstance(outcome, HandedBack)
-    worker.ends.commit()
-    assert attempt.state is State.HANDED_BACK
+    assert attempt.state is (State.RUNNING if is_begun else State.DROPPED)
+    assert not worker.ends.items, "others have ended it, or it runs"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
+from typing import Any
 
 import pytest
 from fake_worker import AWAY, FakeWorker, claimed, fetched
 
 from atm.batching.reply import Reply
 from atm.errors import AtmError, BrokerUnavailableError, ExhaustedError, UnavailableError
-from atm.service.attempts import Claim, End
+from atm.service.attempts import Behind, Claim, End
 from atm.service.outcomes import Failed, HandedBack, Outcome, Succeeded, TimedOut
 from atm.states import FINAL, Reason, Status
 from atm.store.tasks import LostRaceError
@@ -234,7 +235,25 @@ def test_a_claim_that_is_not_answered_stays(worker: FakeWorker) -> None:
     assert not worker.broker.requeued
 
 
-@pytest.mark.parametrize("answer", [None, AWAY, ZeroDivisionError()])
+@pytest.mark.parametrize("answer", [AWAY, Behind.BEHIND])
+def test_what_sql_could_not_say_is_left_to_others_in_redis(worker: FakeWorker, answer: Any) -> None:
+    (attempt,) = _claimed(worker)
+    worker.starts.commit(answer)
+    worker.completer.hand_back([attempt], "")
+    assert attempt.state is State.HANDED_BACK
+    assert worker.broker.requeued == [attempt.fetched]
+    assert not worker.broker.acknowledged
+
+
+def test_what_sql_does_not_answer_is_left_to_others_where_that_is_wanted(worker: FakeWorker) -> None:
+    (attempt,) = _claimed(worker)
+    worker.completer.hand_back([attempt], "", unanswered=True)
+    assert attempt.state is State.HANDED_BACK
+    assert worker.broker.requeued == [attempt.fetched]
+    assert not worker.ledger.all()
+
+
+@pytest.mark.parametrize("answer", [None, ZeroDivisionError()])
 def test_a_claim_that_was_refused_is_dropped(worker: FakeWorker, answer: Exception | None) -> None:
     (attempt,) = _claimed(worker)
     worker.starts.commit(answer)

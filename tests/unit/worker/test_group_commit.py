@@ -165,7 +165,7 @@ def test_who_insists_waits_for_sql(
 ) -> None:
     monkeypatch.setattr(module, "_AGAIN_SECONDS", 0.001)
     sql.error = UnavailableError("away")
-    commits = make(insist=True)
+    commits = make(insist=lambda: True)
     replies = commits.ask(["a"])
     commits.start()
     assert sql.tried.wait(60)
@@ -178,7 +178,7 @@ def test_a_process_that_stops_insists_no_longer(
     make: Callable[..., GroupCommit[Any, Any]], sql: _Sql, how: str
 ) -> None:
     sql.error = UnavailableError("away")
-    commits = make(insist=True)
+    commits = make(insist=lambda: True)
     replies = commits.ask(["a"])
     commits.start()
     assert sql.tried.wait(60)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from fake_worker import Clock, FakeWorker, messages
 
@@ -161,3 +163,37 @@ def test_a_message_that_is_delivered_twice_is_handed_out_once(clock: Clock) -> N
     worker.broker.waiting.append(worker.broker.waiting[0])
     assert worker.prefetcher.take() is not None
     assert worker.prefetcher.take() is None
+
+
+def test_cut_off_from_sql_it_leaves_what_waits_to_others_and_takes_no_more_until_sql_is_back(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    worker = _Worker(3, claims=True)
+    first = worker.prefetcher.take()
+    assert first is not None
+    assert first.state is State.CLAIMED
+    worker.is_cut_off = True
+    for _ in range(3):
+        assert worker.prefetcher.take() is None
+    assert first.state is State.HANDED_BACK
+    assert first.fetched in worker.broker.requeued, "though SQL has not answered its claim"
+    assert worker.broker.wanted[-3:] == [0, 0, 0], "it says that it lives"
+    assert len(worker.broker.waiting) == 3
+    worker.end(first)
+    worker.is_cut_off = False
+    again = worker.prefetcher.take()
+    assert again is not None
+    assert again.id == first.id
+    assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.INFO]
+
+
+def test_what_runs_while_it_is_cut_off_goes_on(clock: Clock) -> None:
+    worker = _Worker(1, claims=True)
+    attempt = worker.prefetcher.take()
+    assert attempt is not None
+    worker.begin(attempt)
+    worker.is_cut_off = True
+    assert worker.prefetcher.take() is None
+    assert attempt.state is State.RUNNING
+    assert not worker.broker.requeued
