@@ -17,7 +17,7 @@ _PLENTY = 100
 
 
 def _write(context: Context, what: str) -> None:
-    line = f"{time.time_ns()} {what} {context.task_id} {context.attempt}\n"
+    line = f"{time.monotonic_ns()} {what} {context.task_id} {context.attempt}\n"
     # One small write to a file opened for appending is never torn.
     fd = os.open(os.path.join(os.environ["SCRATCH"], "journal"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)  # noqa: PTH118
     try:

@@ -13,9 +13,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from fix_faketime import has_faketime, missing_reason
+
 from chaos.bounds import measure_bounds
 from chaos.checker import check, doubled_requests, unfinished
-from chaos.faults import CANCELLED_BY_FAULTS, Fault, faults_for
+from chaos.faults import CANCELLED_BY_FAULTS, OF_CLOCKS, Fault, faults_for
 from chaos.installation import Installation, Journal
 from chaos.load import Load
 from chaos.recovery import recoveries
@@ -30,6 +32,9 @@ def main() -> int:
     options = _options()
     wanted = options.fault.split(",") if options.fault else []
     faults = [fault for fault in faults_for(options.database) if not wanted or fault.__name__ in wanted]
+    if not has_faketime():
+        print(missing_reason(), flush=True)
+        faults = [fault for fault in faults if fault not in OF_CLOCKS]
     with tempfile.TemporaryDirectory(prefix="atm-chaos-") as folder:
         installation = Installation(Path(folder), options.database, server_count=3, worker_count=3)
         try:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 import redis
+from fix_faketime import clock_off_by
 from fix_system import eventually
 
 from atm.broker import keys
@@ -17,6 +18,7 @@ from atm.errors import ServiceError
 from atm.states import Status
 from atm.store.tasks import Filter, page
 from chaos.installation import Installation, Part, freeze, send_signal
+from chaos.proxy import Proxy
 
 Fault = Callable[[Installation, random.Random], None]
 
@@ -100,19 +102,11 @@ def mariadb_away(installation: Installation, rng: random.Random, seconds: float 
 
 def network_slow(installation: Installation, rng: random.Random) -> None:
     """Everything takes 20 ms longer each way."""
-    proxies = [
-        installation.server_redis,
-        installation.worker_redis,
-        installation.server_sql,
-        installation.worker_sql,
-    ]
-    for proxy in proxies:
-        if proxy is not None:
-            proxy.delay = 0.02
+    for proxy in installation.proxies():
+        proxy.delay = 0.02
     time.sleep(5)
-    for proxy in proxies:
-        if proxy is not None:
-            proxy.heal()
+    for proxy in installation.proxies():
+        proxy.heal()
 
 
 def servers_cut_from_redis(installation: Installation, rng: random.Random) -> None:
@@ -138,12 +132,80 @@ def workers_redis_swallows(installation: Installation, rng: random.Random) -> No
 
 def workers_cut_from_sql(installation: Installation, rng: random.Random) -> None:
     """The workers lose SQL in the middle of claims and ends."""
-    assert installation.worker_sql is not None
     for _ in range(5):
-        installation.worker_sql.cut()
+        for proxy in installation.worker_sql:
+            proxy.cut()
         time.sleep(rng.random())
-        installation.worker_sql.heal()
+        for proxy in installation.worker_sql:
+            proxy.heal()
         time.sleep(0.3)
+
+
+def one_worker_cut_from_sql(installation: Installation, rng: random.Random) -> None:
+    """One worker loses SQL past its lease; Redis goes on telling it what waits."""
+    _without_its_sql(installation, rng, Proxy.cut)
+
+
+def one_workers_sql_swallows(installation: Installation, rng: random.Random) -> None:
+    """What one worker and SQL say to each other gets lost past its lease, and nobody is told."""
+    _without_its_sql(installation, rng, Proxy.swallow)
+
+
+def _without_its_sql(installation: Installation, rng: random.Random, hurt: Callable[[Proxy], None]) -> None:
+    proxy = rng.choice(installation.worker_sql)
+    hurt(proxy)
+    time.sleep(installation.worker_lease + 3)
+    # Nothing waits for it: the others have what it had fetched, and what comes.
+    for _ in range(4):
+        installation.probe(10)
+    proxy.heal()
+
+
+def worker_clock_off(installation: Installation, rng: random.Random) -> None:
+    """A worker's clock is off."""
+    _clock_off(installation, rng.choice(installation.worker_parts()), rng)
+
+
+def server_clock_off(installation: Installation, rng: random.Random) -> None:
+    """A server's clock is off, whether it leads or not."""
+    _clock_off(installation, rng.choice(installation.server_parts()), rng)
+
+
+def leader_clock_off(installation: Installation, rng: random.Random) -> None:
+    """The clock of the server that leads is off."""
+    part = rng.choice(installation.server_parts())
+
+    def lead() -> None:
+        for _ in range(20):
+            leader = eventually(installation.leader, 30)
+            assert part.process is not None
+            if leader.pid == part.process.popen.pid:
+                return
+            for other in installation.server_parts():
+                if other.process is not None and other.process.popen.pid == leader.pid:
+                    other.replace()
+        raise AssertionError("the server whose clock is off does not get to lead")
+
+    _clock_off(installation, part, rng, lead)
+
+
+def _clock_off(
+    installation: Installation, part: Part, rng: random.Random, then: Callable[[], None] = lambda: None
+) -> None:
+    part.environment = clock_off_by(rng.choice([-3600.0, -60.0, -12.0, -5.0, 5.0, 12.0, 60.0, 3600.0]))
+    _replace(installation, part)
+    then()
+    # Long enough for whatever goes by leases.
+    time.sleep(installation.worker_lease + 3)
+    installation.probe(15)
+    part.environment = {}
+    _replace(installation, part)
+
+
+def _replace(installation: Installation, part: Part) -> None:
+    part.replace()
+    eventually(lambda: len(installation.workers()) >= len(installation.worker_parts()), 30)
+    eventually(lambda: len(installation.live_servers()) >= len(installation.server_parts()), 30)
 
 
 def poison(installation: Installation, rng: random.Random) -> None:
@@ -183,10 +245,7 @@ def every_message_doubled(installation: Installation, rng: random.Random) -> Non
 def rolling_restart(installation: Installation, rng: random.Random) -> None:
     """Every worker, then every server, is asked to stop and is replaced, one after the other."""
     for part in [*installation.worker_parts(), *installation.server_parts()]:
-        old = part.process
-        assert old is not None
-        old.popen.terminate()
-        eventually(lambda part=part, old=old: part.process is not old, 30, f"{part.name} does not stop")
+        part.replace()
         time.sleep(1.0)
     eventually(lambda: len(installation.workers()) >= len(installation.worker_parts()), 30)
 
@@ -236,12 +295,21 @@ ANYWHERE: tuple[Fault, ...] = (
     rolling_restart,
     cancel_races,
 )
-ON_MARIADB: tuple[Fault, ...] = (mariadb_restarted, mariadb_away, network_slow, workers_cut_from_sql)
+ON_MARIADB: tuple[Fault, ...] = (
+    mariadb_restarted,
+    mariadb_away,
+    network_slow,
+    workers_cut_from_sql,
+    one_worker_cut_from_sql,
+    one_workers_sql_swallows,
+)
+#: They need libfaketime.
+OF_CLOCKS: tuple[Fault, ...] = (worker_clock_off, server_clock_off, leader_clock_off)
 
 
 def faults_for(database: str) -> tuple[Fault, ...]:
     """Those that make sense on this database."""
-    return ANYWHERE + (ON_MARIADB if database == "mariadb" else (network_slow,))
+    return ANYWHERE + OF_CLOCKS + (ON_MARIADB if database == "mariadb" else (network_slow,))
 
 
 def _kill(part: Part) -> None:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -37,6 +37,15 @@ class Part:
     start: Callable[[], Process]
     process: Process | None = None
     held: bool = False
+    #: Of its next start, beside its own.
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def replace(self) -> None:
+        """It is asked to stop, and another one is started."""
+        old = self.process
+        assert old is not None
+        old.popen.terminate()
+        eventually(lambda: self.process is not old, 30, f"{self.name} does not stop")
 
 
 class Installation:
@@ -59,6 +68,9 @@ class Installation:
         self.valkey = Valkey(_made(folder / "valkey"), durable=True)
         self.mariadb = MariaDB(_made(folder / "mariadb")) if database == "mariadb" else None
         self.addresses: list[str] = []
+        self.server_sql: Proxy | None = None
+        #: One for each worker; none on SQLite.
+        self.worker_sql: list[Proxy] = []
         self.worker_lease = worker_lease
         self._server_count = server_count
         self._worker_count = worker_count
@@ -75,19 +87,19 @@ class Installation:
             self.mariadb.install()
             self.mariadb.start()
             direct = self.mariadb.create_database()
-            self.server_sql: Proxy | None = _proxy(self.mariadb.port)
-            self.worker_sql: Proxy | None = _proxy(self.mariadb.port)
+            self.server_sql = _proxy(self.mariadb.port)
+            self.worker_sql = [_proxy(self.mariadb.port) for _ in range(self._worker_count)]
             via = lambda proxy: direct.replace(f":{self.mariadb.port})", f":{proxy.port})")  # noqa: E731
-            server_dsn, worker_dsn = via(self.server_sql), via(self.worker_sql)
+            server_dsn, worker_dsns = via(self.server_sql), [via(proxy) for proxy in self.worker_sql]
         else:
-            direct = server_dsn = worker_dsn = f"sqlite:///{self.folder / 'atm.db'}"
-            self.server_sql = self.worker_sql = None
+            direct = server_dsn = f"sqlite:///{self.folder / 'atm.db'}"
+            worker_dsns = [direct] * self._worker_count
         schema.upgrade(parse_sql_dsn(direct))
         # The checker's own way to SQL: no fault is in it.
         self.database = Database(parse_sql_dsn(direct), pool_size=8)
         for number in range(1, self._server_count + 1):
             self._add_server(number, server_dsn)
-        for number in range(1, self._worker_count + 1):
+        for number, worker_dsn in enumerate(worker_dsns, 1):
             self._add_worker(number, worker_dsn)
         for part in self._parts:
             part.process = part.start()
@@ -108,11 +120,15 @@ class Installation:
         self.valkey.stop()
         if self.mariadb is not None:
             self.mariadb.stop()
-        for proxy in (self.server_redis, self.worker_redis, self.server_sql, self.worker_sql):
-            if proxy is not None:
-                proxy.stop()
+        for proxy in self.proxies():
+            proxy.stop()
 
     # -- what there is --------------------------------------------------------
+
+    def proxies(self) -> list[Proxy]:
+        """The network."""
+        found = [self.server_redis, self.worker_redis, *self.worker_sql]
+        return found if self.server_sql is None else [*found, self.server_sql]
 
     def workers(self) -> list[Worker]:
         """The worker processes that SQL knows and that live."""
@@ -191,7 +207,8 @@ class Installation:
 
     def _add(self, name: str, arguments: list[str], environment: dict[str, str]) -> None:
         log = self.folder / f"{name}.log"
-        self._parts.append(Part(name, lambda: Process(arguments, environment, log)))
+        part = Part(name, lambda: Process(arguments, {**environment, **part.environment}, log))
+        self._parts.append(part)
 
     def _keep(self) -> None:
         while not self._stopping.wait(_LOOK_SECONDS):
@@ -202,17 +219,21 @@ class Installation:
 
 
 class Journal:
-    """What handlers wrote themselves: (time in ns, start or end, task, attempt)."""
+    """What handlers wrote themselves: (time in ns, start or end, task, attempt).
+
+    They write monotonic times: the clock of their process may be off.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "journal"
+        self._offset = time.time_ns() - time.monotonic_ns()
 
     def entries(self) -> list[tuple[int, str, str, int]]:
         """All of it, by time."""
         if not self._path.exists():
             return []
         rows = (line.split() for line in self._path.read_text().splitlines())
-        return sorted((int(at), what, task, int(attempt)) for at, what, task, attempt in rows)
+        return sorted((int(at) + self._offset, what, task, int(attempt)) for at, what, task, attempt in rows)
 
 
 def send_signal(pid: int, number: int) -> None:

@@ -7,11 +7,12 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from fix_faketime import require_faketime
 from fix_mariadb import require_mariadb
 from fix_system import eventually
 
 from chaos.checker import check, doubled_requests, unfinished
-from chaos.faults import CANCELLED_BY_FAULTS, Fault, faults_for
+from chaos.faults import CANCELLED_BY_FAULTS, OF_CLOCKS, Fault, faults_for
 from chaos.installation import Installation, Journal
 from chaos.load import Load
 
@@ -54,6 +55,8 @@ def test_nothing_is_lost_or_doubled(
 ) -> None:
     if database == "mariadb":
         require_mariadb()
+    if fault in OF_CLOCKS:
+        require_faketime()
     installation = installations[database]
     load = Load(installation, seed=1)
     load.start()
