@@ -32,7 +32,11 @@ class Rescuer:
 
     def run_once(self) -> bool:
         """Takes back what dead workers hold; True when there is more."""
-        unheard_since = self._database.clock.now() - self._lease
+        clock = self._database.clock
+        if clock.stepped_within(self._lease.total_seconds()):
+            # Another database after a failover, say: what was heard before was in the time of the old one.
+            return self._take_back()
+        unheard_since = clock.now() - self._lease
         for worker_id in self._database.read(partial(workers.unheard, since=unheard_since)):
             removal = partial(workers.remove, worker_id=worker_id, unheard_since=unheard_since)
             if self._database.write(removal):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -144,3 +145,19 @@ def test_tasks_are_listed_in_the_order_of_their_creation(
         server.close()
     between = timedelta(milliseconds=(task_id.int >> 80) - (straight.int >> 80))
     assert abs(between + off) < NEARLY + timedelta(seconds=10)
+
+
+def test_after_a_jump_of_the_databases_time_nobody_is_given_up_on_before_he_could_be_heard(
+    made: Tasks, database: Database
+) -> None:
+    task_id = made.running("w")
+    worker = _worker(database)
+    worker.run_once()
+    clock = database.clock
+    # As a failover to a database whose clock is ahead by an hour would tell.
+    later = clock.now() + timedelta(hours=1)
+    clock.observe(later, time.monotonic(), time.monotonic(), datetime.now(UTC))
+    leader = Rescuer(database, lease=600.0)
+    leader.run_once()
+    assert made.statuses(task_id) == [Status.PROCESSING]
+    assert clock.now() > later - NEARLY
