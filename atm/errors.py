@@ -6,11 +6,13 @@ AtmError
 ├── SchemaRefusedError       the database does not let its schema be read or changed
 ├── ServiceError             an answer that a caller of the API gets, with a gRPC code
 │   ├── InvalidArgumentError     .violations: field → what is wrong with it
+│   │   └── PacketTooLargeError      more than the database takes at once
 │   ├── TaskNotFoundError        .task_id
 │   ├── RequestReusedError       the request's id has made another task
 │   ├── PreconditionError        unknown or disabled type
 │   ├── UnavailableError         SQL or the server is out of reach; try again
-│   │   └── BrokerUnavailableError   Redis is; SQL has everything
+│   │   ├── BrokerUnavailableError   Redis is; SQL has everything
+│   │   └── DatabaseRefusedError     SQL refuses ATM: somebody has to mend it
 │   ├── ExhaustedError           too big, or too busy
 │   ├── DeadlineError            the call took longer than its deadline
 │   ├── PermissionDeniedError        the server refuses the caller
@@ -101,6 +103,15 @@ class InvalidArgumentError(ServiceError):
         self.violations = tuple(violations)
 
 
+class PacketTooLargeError(InvalidArgumentError):
+    """More than the database takes in one packet: no other try will help, smaller ones may."""
+
+    default_reason = "TOO_LARGE_FOR_DATABASE"
+
+    def __init__(self, said: str) -> None:
+        super().__init__([FieldViolation("payload", said)])
+
+
 class TaskNotFoundError(ServiceError):
     """No task has this id."""
 
@@ -135,6 +146,13 @@ class UnavailableError(ServiceError):
 
 class BrokerUnavailableError(UnavailableError):
     """Redis is out of reach, or refuses. Nothing is lost: SQL has every task, and the relay sends it."""
+
+
+class DatabaseRefusedError(UnavailableError):
+    """The database refuses ATM: its operator has to mend something before another try makes sense."""
+
+    code = "FAILED_PRECONDITION"
+    default_reason = "DATABASE_REFUSES"
 
 
 class ExhaustedError(ServiceError):

@@ -48,6 +48,8 @@ class MariaDB:
 
     def __init__(self, folder: Path, buffer_pool: str = "64M") -> None:
         self._folder = folder
+        # In a folder that is shared, one that starts removes the temporary tables of others.
+        self._tmp = folder / "tmp"
         self._buffer_pool = buffer_pool
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -56,15 +58,19 @@ class MariaDB:
         """Makes the data folder."""
         program = _find("mariadb-install-db")
         assert program is not None
-        subprocess.run(
+        self._tmp.mkdir(exist_ok=True)
+        done = subprocess.run(
             [
                 *(program, "--no-defaults", f"--datadir={self._folder / 'data'}", "--skip-test-db"),
                 *("--auth-root-authentication-method=normal", f"--user={getpass.getuser()}"),
+                f"--tmpdir={self._tmp}",
             ],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
+        assert done.returncode == 0, f"MariaDB makes no data folder: {done.stdout[-3000:]}"
 
     def start(self) -> None:
         """Starts it and waits until it answers."""
@@ -74,6 +80,7 @@ class MariaDB:
             self._process = subprocess.Popen(
                 [
                     *(program, "--no-defaults", f"--datadir={self._folder / 'data'}", f"--port={self.port}"),
+                    f"--tmpdir={self._tmp}",
                     *(
                         f"--socket={self._folder / 'sock'}",
                         "--bind-address=127.0.0.1",

@@ -198,7 +198,6 @@ class GroupCommit(Generic[Item, Result]):
             except UnavailableError as error:
                 if not self._insist():
                     return [error] * len(items)
-                logger.warning("%s; trying again", error)
                 if self._hurried.wait(_AGAIN_SECONDS):
                     return [error] * len(items)
             except Exception as error:  # noqa: BLE001 - whatever it is, it must not fail the other items

@@ -94,16 +94,27 @@ def _execute(connection: Connection, statement: Statement) -> CursorResult[Any]:
 def run(connection: Connection, statements: Sequence[Statement], *, last: bool = False) -> list[int]:
     """Runs statements that give no rows; how many rows each has changed.
 
-    MySQL gets them in one packet: a thread that waits for an answer waits for
-    Python's lock, too, before it goes on. `last`: nothing follows in this
-    transaction, so that the packet also commits.
+    MySQL gets as many in one packet as fit: a thread that waits for an answer
+    waits for Python's lock, too, before it goes on. `last`: nothing follows in
+    this transaction, so that the last packet also commits. Raises
+    PacketTooLargeError.
     """
     if not statements:
         return []
     if _binds(connection):
         return [_execute(connection, statement).rowcount for statement in statements]
-    text = "; ".join([*(statement.text for statement in statements), *["COMMIT"] * last])
+    texts = [*(statement.text for statement in statements), *["COMMIT"] * last]
     driver: Any = connection.connection.dbapi_connection
+    together = "; ".join(texts)
+    if driver.fits(together):
+        counts = _run_packet(connection, driver, together)
+    else:
+        counts = [count for text in texts for count in _run_packet(connection, driver, text)]
+    driver.committed = last
+    return counts[: len(statements)]
+
+
+def _run_packet(connection: Connection, driver: Any, text: str) -> list[int]:
     try:
         with driver.cursor() as cursor:
             cursor.execute(text)
@@ -117,14 +128,16 @@ def run(connection: Connection, statements: Sequence[Statement], *, last: bool =
             connection.invalidate(error)
         shown = text[:_SHOWN]
         raise DBAPIError.instance(shown, None, error, driver.Error, dialect=dialect) from error
-    driver.committed = last
-    return counts[: len(statements)]
+    return counts
 
 
 def insertion(
     connection: Connection, table: Table, columns: tuple[str, ...], rows: Sequence[Any]
-) -> Statement:
-    """Adds rows, at least one, each a sequence of values in the order of the columns."""
+) -> list[Statement]:
+    """Adds rows, at least one, each a sequence of values in the order of the columns.
+
+    One statement, or as many as it takes to fit each into a packet.
+    """
     statement = Statement(connection, table)
     into = f"INSERT INTO {table.name} ({_names(connection.dialect, columns)}) VALUES "
     by_column = zip(columns, zip(*rows, strict=True), strict=True)
@@ -135,7 +148,7 @@ def insertion(
         statement.bound = list(
             zip(*(values if write is None else map(write, values) for write, values in writers), strict=True)
         )
-        return statement
+        return [statement]
     texts = []
     for name, values in by_column:
         # Most columns of new rows are the same in all: such a value is written once.
@@ -143,8 +156,17 @@ def insertion(
             texts.append(statement.put(name, values[:1]) * len(values))
         else:
             texts.append(statement.put(name, values))
-    statement.text = into + ", ".join([f"({', '.join(row)})" for row in zip(*texts, strict=True)])
-    return statement
+    written = [f"({', '.join(row)})" for row in zip(*texts, strict=True)]
+    statement.text = into + ", ".join(written)
+    driver: Any = connection.connection.dbapi_connection
+    if len(written) == 1 or driver.fits(statement.text):
+        return [statement]
+    middle = len(rows) // 2
+    return [
+        part
+        for half in (rows[:middle], rows[middle:])
+        for part in insertion(connection, table, columns, half)
+    ]
 
 
 def select_all(

@@ -1,7 +1,8 @@
 """Where SQL is, in the forms that people write it.
 
 The Go driver's form ``user:password@tcp(host:3306)/db?parseTime=true``, or any
-SQLAlchemy URL (``sqlite:///path``, ``mysql+pymysql://…``).
+SQLAlchemy URL (``sqlite:///path``, ``mysql+pymysql://…``). Either may name several
+hosts, with commas between: the first that can be written to is used.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from sqlalchemy.exc import ArgumentError
 
 from atm.errors import SettingsError
 from atm.host_port import split_host_port
+from atm.store.engine import HOSTS
 
 # The password is greedy: it may hold ':' and '@', up to the last '@' that
 # stands before the network's name.
@@ -33,6 +35,10 @@ _GO_ONLY = {
 }
 #: Go driver setting → PyMySQL's, both in seconds here.
 _TIMEOUTS = {"timeout": "connect_timeout", "readTimeout": "read_timeout", "writeTimeout": "write_timeout"}
+#: Several hosts of a URL stand between the last '@' and the database's name.
+_MORE_HOSTS = re.compile(
+    r"^(?P<before>[a-z0-9+]+://(?:.*@)?[^@/,]+),(?P<more>[^@/]+)(?P<after>/.*)$", re.DOTALL
+)
 _GO_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -48,6 +54,7 @@ def parse_sql_dsn(dsn: str) -> URL:
         return _from_go(match)
     if "://" not in text:
         raise SettingsError(f"--mysql / MYSQL_DSN cannot be read; it takes {_FORMS}")
+    text, more = _without_more_hosts(text)
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
@@ -56,7 +63,7 @@ def parse_sql_dsn(dsn: str) -> URL:
     if backend in ("mysql", "mariadb"):
         if not url.database:
             raise SettingsError("--mysql / MYSQL_DSN names no database (…/database)")
-        return _with_charset(url.set(drivername="mysql+pymysql"))
+        return _with_hosts(_with_charset(url.set(drivername="mysql+pymysql")), more)
     if backend == "sqlite":
         if url.database in (None, "", ":memory:"):
             raise SettingsError(
@@ -64,6 +71,18 @@ def parse_sql_dsn(dsn: str) -> URL:
             )
         return url
     raise SettingsError(f"--mysql / MYSQL_DSN: {backend} is not supported; MySQL, MariaDB and SQLite are")
+
+
+def _without_more_hosts(text: str) -> tuple[str, str]:
+    """A URL with the first of its hosts, and the others, with commas between."""
+    match = _MORE_HOSTS.match(text)
+    return (text, "") if match is None else (match["before"] + match["after"], match["more"])
+
+
+def _with_hosts(url: URL, more: str) -> URL:
+    for host in filter(None, more.split(",")):
+        split_host_port(host, 3306, "--mysql / MYSQL_DSN: the address")
+    return url.update_query_dict({HOSTS: more}) if more else url
 
 
 def _with_charset(url: URL) -> URL:
@@ -77,12 +96,12 @@ def _from_go(match: re.Match[str]) -> URL:
     query: dict[str, str] = {"charset": "utf8mb4"}
     host: str | None = None
     port: int | None = None
+    more = ""
     if match["net"] == "unix":
         query["unix_socket"] = match["address"]
     else:
-        host, port = split_host_port(
-            match["address"] or "127.0.0.1", 3306, "--mysql / MYSQL_DSN: the address"
-        )
+        first, _, more = match["address"].partition(",")
+        host, port = split_host_port(first or "127.0.0.1", 3306, "--mysql / MYSQL_DSN: the address")
     for name, value in parse_qsl(match["query"] or "", keep_blank_values=True):
         if name in _TIMEOUTS:
             query[_TIMEOUTS[name]] = str(max(1, round(_go_seconds(name, value))))
@@ -97,7 +116,7 @@ def _from_go(match: re.Match[str]) -> URL:
                 )
         elif name not in _GO_ONLY:
             raise SettingsError(f"--mysql / MYSQL_DSN: the setting {name!r} is not known")
-    return URL.create(
+    url = URL.create(
         "mysql+pymysql",
         username=match["user"] or None,
         password=match["password"],
@@ -106,6 +125,7 @@ def _from_go(match: re.Match[str]) -> URL:
         database=database,
         query=query,
     )
+    return _with_hosts(url, more)
 
 
 def _go_seconds(name: str, value: str) -> float:

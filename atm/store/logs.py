@@ -46,7 +46,7 @@ def add(connection: Connection, rows: Sequence[NewRow]) -> None:
 def addition(connection: Connection, rows: Sequence[NewRow]) -> list[bulk.Statement]:
     """What adds rows, in this order: a statement, or none."""
     kept = [(*row[:2], clip(storable(row.message)), *row[3:]) for row in rows]
-    return [bulk.insertion(connection, LOG, NewRow._fields, kept)] if kept else []
+    return bulk.insertion(connection, LOG, NewRow._fields, kept) if kept else []
 
 
 def ends_of(connection: Connection, task_id: str, attempt: int, worker_id: str) -> Sequence[tuple[str, str]]:

@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 
 from atm.errors import SchemaBehindError, SchemaRefusedError, UnavailableError
 from atm.store.database import Database
+from atm.store.failures import words_of
 
 _FOLDER = Path(__file__).parent / "migrations"
 #: Servers that start together upgrade one after the other; each waits this long for its turn.
@@ -98,7 +99,7 @@ def require(database: Database) -> None:
     try:
         found = database.read(_revision)
     except UnavailableError as error:
-        reason = error.__cause__.orig if isinstance(error.__cause__, exc.DBAPIError) else error.__cause__
+        reason = words_of(error.__cause__ or error)
         shown = database.url.render_as_string(hide_password=True)
         raise UnavailableError(
             f"the database at {shown} cannot be used: {reason}", reason=error.reason

@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 from atm.models import Task
 from atm.states import TRANSITIONS, LogType, Status
 from atm.store import bulk, logs
+from atm.store.database import UndoneError
 from atm.store.logs import NewRow
 
 TASK = Task.__table__  # type: ignore[attr-defined]
@@ -30,7 +31,7 @@ def insert_tasks(connection: Connection, items: Sequence[Task]) -> Sequence[Task
         NewRow(task_id, LogType.STATE_CHANGE, "task created", created_at, "", Status.PENDING)
         for task_id, created_at in map(_BIRTH, rows)
     ]
-    statements = [bulk.insertion(connection, TASK, _COLUMNS, rows), *logs.addition(connection, born)]
+    statements = [*bulk.insertion(connection, TASK, _COLUMNS, rows), *logs.addition(connection, born)]
     bulk.run(connection, statements, last=True)
     return items
 
@@ -141,7 +142,7 @@ class Move(NamedTuple):
         return [*self.before, own, *self.after] if self.before or self.after else [own]
 
 
-class LostRaceError(Exception):
+class LostRaceError(UndoneError):
     """One of several tasks was not in the state that it was thought to be in."""
 
 

@@ -161,5 +161,8 @@ def unstorable(change: Claim | End, error: Exception) -> End:
     if isinstance(change, Claim) or isinstance(error, LostRaceError):
         raise error
     logger.error("task %s: how it ended cannot be stored", change.task_id, exc_info=error)
-    outcome = Failed(Reason.INVALID_RESULT, "how the attempt ended cannot be stored", retryable=False)
+    said = "how the attempt ended cannot be stored"
+    if isinstance(error, AtmError):
+        said += f": {error}"
+    outcome = Failed(Reason.INVALID_RESULT, said, retryable=False)
     return End(change.task_id, change.attempt, outcome)
