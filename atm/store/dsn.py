@@ -56,7 +56,8 @@ def parse_sql_dsn(dsn: str) -> URL:
     if backend in ("mysql", "mariadb"):
         if not url.database:
             raise SettingsError("--mysql / MYSQL_DSN names no database (…/database)")
-        return _with_charset(url.set(drivername="mysql+pymysql"))
+        url = url.set(drivername="mysql+pymysql")
+        return url if "charset" in url.query else url.update_query_dict({"charset": "utf8mb4"})
     if backend == "sqlite":
         if url.database in (None, "", ":memory:"):
             raise SettingsError(
@@ -64,10 +65,6 @@ def parse_sql_dsn(dsn: str) -> URL:
             )
         return url
     raise SettingsError(f"--mysql / MYSQL_DSN: {backend} is not supported; MySQL, MariaDB and SQLite are")
-
-
-def _with_charset(url: URL) -> URL:
-    return url if "charset" in url.query else url.update_query_dict({"charset": "utf8mb4"})
 
 
 def _from_go(match: re.Match[str]) -> URL:
