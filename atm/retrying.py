@@ -40,12 +40,9 @@ class Retry:
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
             raise SettingsError(f"retry strategy {self.strategy!r}: FIXED or EXPONENTIAL")
-        if not 0 <= self.delay * 1000 <= MAX_DELAY_MS:
-            raise SettingsError(f"retry delay {self.delay!r}: from 0 to {MAX_DELAY_MS // 1000} seconds")
-        if not 0 <= self.max_delay * 1000 <= MAX_DELAY_MS:
-            raise SettingsError(
-                f"retry max_delay {self.max_delay!r}: from 0 to {MAX_DELAY_MS // 1000} seconds"
-            )
+        for name, delay in (("delay", self.delay), ("max_delay", self.max_delay)):
+            if not 0 <= delay * 1000 <= MAX_DELAY_MS:
+                raise SettingsError(f"retry {name} {delay!r}: from 0 to {MAX_DELAY_MS // 1000} seconds")
         if not 1 <= self.backoff_rate <= 100:
             raise SettingsError(f"retry backoff_rate {self.backoff_rate!r}: from 1 to 100")
 

@@ -90,22 +90,21 @@ class QueueKeys:
     def __init__(self, prefix: str, consumer: str) -> None:
         self._heartbeats = heartbeats(prefix)
         self._own_wake = own_wake(prefix, consumer)
-        self._wake = {queue: wake(prefix, queue) for queue in QUEUES_BY_URGENCY}
-        names = {
-            queue: (waiting(prefix, queue), messages(prefix, queue), fetched(prefix, consumer, queue))
+        #: Of each queue, most urgent first: waiting, messages, fetched, wake.
+        self._names = {
+            queue: (
+                *(waiting(prefix, queue), messages(prefix, queue)),
+                *(fetched(prefix, consumer, queue), wake(prefix, queue)),
+            )
             for queue in QUEUES_BY_URGENCY
         }
-        self._fetch = {queue: (*names[queue], self._wake[queue]) for queue in QUEUES_BY_URGENCY}
+        names = self._names.items()
         #: enqueue.lua: for each queue waiting, messages, wake.
-        self.enqueue = [
-            key for queue, (list_, hash_, _) in names.items() for key in (list_, hash_, self._wake[queue])
-        ]
+        self.enqueue = [key for _, (list_, hash_, _, wake_) in names for key in (list_, hash_, wake_)]
         #: acknowledge.lua: fetched, messages.
-        self.acknowledge = {queue: [set_, hash_] for queue, (_, hash_, set_) in names.items()}
+        self.acknowledge = {queue: [set_, hash_] for queue, (_, hash_, set_, _) in names}
         #: requeue.lua: fetched, messages, waiting, wake.
-        self.requeue = {
-            queue: [set_, hash_, list_, self._wake[queue]] for queue, (list_, hash_, set_) in names.items()
-        }
+        self.requeue = {queue: [set_, hash_, list_, wake_] for queue, (list_, hash_, set_, wake_) in names}
         #: recover.lua: heartbeats, then as for enqueue.lua; and what stands around a consumer in `fetched`.
         self.recover = [self._heartbeats, *self.enqueue]
         self.fetched_by = [
@@ -117,11 +116,11 @@ class QueueKeys:
     def fetch(self, queues: Iterable[str]) -> list[str]:
         """fetch.lua: heartbeats, then for each queue, most urgent first: waiting, messages, fetched, wake."""
         found = [self._heartbeats]
-        for queue in QUEUES_BY_URGENCY:
+        for queue, names in self._names.items():
             if queue in queues:
-                found += self._fetch[queue]
+                found += names
         return found
 
     def wait(self, queues: Iterable[str]) -> list[str]:
         """What a consumer of these queues blocks on."""
-        return [*(self._wake[queue] for queue in queues), self._own_wake]
+        return [*(self._names[queue][-1] for queue in queues), self._own_wake]

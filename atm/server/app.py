@@ -72,7 +72,9 @@ def run(settings: Settings) -> int:
     """
     logs.configure(settings.log_level)
     if settings.upgrade_db:
-        _upgrade(settings)
+        before, after = schema.upgrade(settings.sql_url)
+        if before != after:
+            logger.info("the schema was upgraded from %s to %s", before or "nothing", after)
     database = Database(settings.sql_url, pool_size=settings.server_threads + _OWN_CONNECTIONS)
     broker = TaskBroker(
         settings.redis_url,
@@ -91,12 +93,6 @@ def run(settings: Settings) -> int:
         broker.close()
         database.close()
     return 0
-
-
-def _upgrade(settings: Settings) -> None:
-    before, after = schema.upgrade(settings.sql_url)
-    if before != after:
-        logger.info("the schema was upgraded from %s to %s", before or "nothing", after)
 
 
 def _serve_in_processes(settings: Settings) -> None:

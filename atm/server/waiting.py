@@ -42,7 +42,9 @@ class Waiting:
         self._waiting[task_id].add(heard)
         try:
             while True:
-                task = await self._look(task_id)
+                answer: asyncio.Future[Task] = self._loop.create_future()
+                self._service.get(task_id, answer)
+                task = await answer
                 left = end - self._loop.time()
                 if task.status in FINAL or left <= 0 or self._closed:
                     return task
@@ -51,11 +53,6 @@ class Waiting:
             self._waiting[task_id].discard(heard)
             if not self._waiting[task_id]:
                 del self._waiting[task_id]
-
-    async def _look(self, task_id: str) -> Task:
-        answer: asyncio.Future[Task] = self._loop.create_future()
-        self._service.get(task_id, answer)
-        return await answer
 
     async def _hear(self, heard: asyncio.Event, seconds: float) -> None:
         try:

@@ -125,10 +125,6 @@ def size_of(change: Claim | End) -> int:
 ChangeResult = ClaimedTask | Behind | Status | None
 
 
-def _is_plain_success(end: End) -> bool:
-    return isinstance(end.outcome, Succeeded) and end.report.progress is None
-
-
 def _is_behind(row: Mapping[str, Any] | None, claim: Claim) -> bool:
     """Whether the row is older than what the claim goes by: what a message asks for was committed before."""
     if row is None:
@@ -245,7 +241,7 @@ class AttemptService:
         for place, change in turn:
             if isinstance(change, Claim):
                 claims.append((place, change))
-            elif together and _is_plain_success(change):
+            elif together and isinstance(change.outcome, Succeeded) and change.report.progress is None:
                 task = Task.of_checked({"task_id": change.task_id, "attempt": change.attempt})
                 ending.append((place, change, task))
             else:

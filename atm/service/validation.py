@@ -102,8 +102,8 @@ class _Violations:
     CreateTask comes by here.
     """
 
-    def __init__(self, prefix: str = "") -> None:
-        self.prefix = prefix
+    def __init__(self) -> None:
+        self.prefix = ""
         self.found: list[FieldViolation] = []
 
     def add(self, field_name: str, description: str) -> None:

@@ -20,9 +20,10 @@ LOG = TaskLog.__table__  # type: ignore[attr-defined]
 MAX_MESSAGE = 16_000
 
 
-def clip(text: str, limit: int = MAX_MESSAGE) -> str:
-    """The text, cut to `limit` characters with a word on how much is missing."""
-    return text if len(text) <= limit else f"{text[:limit]}… ({len(text) - limit} more characters)"
+def clip(text: str) -> str:
+    """The text, cut to MAX_MESSAGE characters with a word on how much is missing."""
+    more = len(text) - MAX_MESSAGE
+    return text if more <= 0 else f"{text[:MAX_MESSAGE]}… ({more} more characters)"
 
 
 class NewRow(NamedTuple):
