@@ -45,16 +45,16 @@ class Beside:
         self._types[made] = task_type
         return self.worker.attempt(fetched(made))
 
-    def run(self, function: Callable[..., Any], **options: Any) -> Outcome:
+    def run(self, function: Callable[..., Any], *, task_type: str = "culprit", **options: Any) -> Outcome:
         """How a task ended whose handler this is; nobody beside it, or after it, has noticed."""
-        self.handle("culprit", function, **options)
+        self.handle(task_type, function, **options)
         with ThreadPoolExecutor(3) as pool:
             others = [self.attempt(kind) for kind in ("beside_async", "beside_plain")]
             beside = [pool.submit(self.worker.process, other) for other in others]
             try:
                 for _ in others:
                     assert self._begun.acquire(timeout=PATIENCE)
-                culprit = self.attempt("culprit")
+                culprit = self.attempt(task_type)
                 pool.submit(self.worker.process, culprit).result(PATIENCE)
             finally:
                 self._release.set()
