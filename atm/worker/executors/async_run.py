@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 from collections.abc import Callable
@@ -10,7 +11,6 @@ from contextvars import ContextVar
 from typing import Any
 from weakref import WeakSet
 
-from atm.batching.reply import Reply
 from atm.errors import TaskInterrupted
 from atm.worker.attempt import Attempt
 from atm.worker.interruption import Interruption, Stopped
@@ -36,12 +36,11 @@ class AsyncRun:
 
     Whatever it starts, and whatever those start, has `RUN` in its context.
     An exit of any of them fails the attempt and cancels the others; when the
-    handler ends, what still runs is cancelled. `answer` is given once.
+    handler ends, what still runs is cancelled.
     """
 
     def __init__(self, attempt: Attempt, payload: Any) -> None:
         self.id = attempt.id
-        self.answer: Reply[Answer] = Reply()
         #: What its callbacks run in: a copy of the calling thread's context.
         self.context = contextvars.copy_context()
         self.context.run(RUN.set, self)
@@ -58,7 +57,7 @@ class AsyncRun:
     # -- in the loop's thread -------------------------------------------------
 
     def begin(self, loop: asyncio.AbstractEventLoop, settle: Callable[[AsyncRun, Answer], None]) -> None:
-        """Starts the handler. `settle` is called when it has ended."""
+        """Starts the handler. `settle` is called, once, when it has ended."""
         assert self.attempt is not None, "it has not ended"
         self._loop = loop
         self._main = AttemptTask(self._call(self.attempt, self._payload), loop=loop)
@@ -93,7 +92,7 @@ class AsyncRun:
                 self._cancel(_CANCELLATIONS)
         except BaseException as defect:  # noqa: BLE001 - a thread waits for the answer
             answer = None, defect
-        self.attempt = self._payload = self._main = None
+        self.attempt = self._payload = self._main = self._exit = None
         return answer
 
     def _answer(self, main: asyncio.Task[Any], attempt: Attempt) -> Answer:
@@ -144,7 +143,7 @@ class AsyncRun:
         """Cancels the handler at once, and again each second. See `Handle`."""
         if elapsed >= self._next_at:
             self._next_at = elapsed + _REPEAT_SECONDS
-            self._loop.call_soon_threadsafe(self._press, context=self.context)
+            self._call_soon(self._press)
 
     def _press(self) -> None:
         if self._main is not None and not self._main.done():
@@ -153,7 +152,11 @@ class AsyncRun:
 
     def fail(self, error: BaseException) -> None:
         """The attempt fails with this error, whatever its handler makes of the cancellation."""
-        self._loop.call_soon_threadsafe(self._fail, error, context=self.context)
+        self._call_soon(self._fail, error)
+
+    def _call_soon(self, callback: Callable[..., None], *args: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and the attempt with it
+            self._loop.call_soon_threadsafe(callback, *args, context=self.context)
 
     def _fail(self, error: BaseException) -> None:
         if self.attempt is not None and self._exit is None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from atm.batching.reply import Reply
 from atm.worker.attempt import Attempt
 from atm.worker.executors.async_run import Answer, AsyncRun
 from atm.worker.executors.handlers_loop import HandlersLoop, origin_of, run_of_handle
@@ -44,9 +45,10 @@ class CoroutineExecutor:
     def run(self, attempt: Attempt, payload: Any) -> Any:
         """See `Executor`."""
         run = AsyncRun(attempt, payload)
-        while not self._living_thread().begin(run):
+        reply: Reply[Answer] = Reply()
+        while not self._living_thread().begin(run, reply):
             pass  # it ended just now
-        value, error = run.answer.result()
+        value, error = reply.result()
         if error is not None:
             raise error
         return value
@@ -73,7 +75,8 @@ class LoopThread:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._lock = threading.Lock()
-        self._runs: dict[AsyncRun, None] = {}
+        # Who is taken out of it gets its answer, from whoever has done so.
+        self._runs: dict[AsyncRun, Reply[Answer]] = {}
         self._ended = self._closed = False
         self._thread = threading.Thread(target=self._keep_running, name="atm-handlers", daemon=True)
         # Not in the context of the attempt that needs it first.
@@ -90,17 +93,17 @@ class LoopThread:
             self._end("its thread died")
         return not self._ended
 
-    def begin(self, run: AsyncRun) -> bool:
-        """Starts an attempt on the loop; False when that has ended."""
+    def begin(self, run: AsyncRun, reply: Reply[Answer]) -> bool:
+        """Starts an attempt on the loop, which answers `reply`; False when the loop has ended."""
         with self._lock:
             if self._ended:
                 return False
-            self._runs[run] = None
+            self._runs[run] = reply
         try:
             self.loop.call_soon_threadsafe(run.begin, self.loop, self._settle, context=run.context)
         except RuntimeError as error:
             # Somebody has closed it.
-            is_mine = self._runs.pop(run, run) is None
+            is_mine = self._runs.pop(run, None) is not None
             self._end(str(error))
             return not is_mine
         return True
@@ -165,8 +168,9 @@ class LoopThread:
         return True
 
     def _settle(self, run: AsyncRun, answer: Answer) -> None:
-        if self._runs.pop(run, run) is None:
-            run.answer.set_result(answer)
+        reply = self._runs.pop(run, None)
+        if reply is not None:
+            reply.set_result(answer)
 
     def _end(self, how: str) -> None:
         with self._lock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import pytest
@@ -160,24 +161,22 @@ LINES = [
 ]
 
 
-@pytest.fixture(scope="module", autouse=True)
+class _Strict(logging.Handler):
+    """A handler of the worker's own log that does not forgive."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.format(record)
+
+
+@contextmanager
 def _strict_log() -> Iterator[None]:
-    """Beside the task's history a handler of the worker's own, which does not forgive.
-
-    Instead of pytest's: its reports cannot hold such texts.
-    """
-
-    class Strict(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            self.format(record)
-
-    made = Strict()
+    """Has lines go to such a handler, and not to pytest, whose reports cannot hold them."""
     log = logging.getLogger("atm.task")
-    log.addHandler(made)
-    log.propagate = False
-    yield
-    log.propagate = True
-    log.removeHandler(made)
+    before, log.handlers, log.propagate = log.handlers, [_Strict()], False
+    try:
+        yield
+    finally:
+        log.handlers, log.propagate = before, True
 
 
 @pytest.fixture
@@ -201,7 +200,8 @@ def _said(beside: Beside, how: str, say: Callable[[Any], None]) -> Any:
 
     beside.handle("says", plain if how == "plain" else on_the_loop)
     attempt = beside.attempt("says")
-    beside.worker.process(attempt)
+    with _strict_log():
+        beside.worker.process(attempt)
     assert beside.outcome(attempt) == Succeeded({"result": "ok"})
     (report,) = beside.reports("says")
     return report
