@@ -108,8 +108,7 @@ class RunLoop(HandlersLoop):
     async def _leave(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
-            # Whichever attempt it belongs to.
-            asyncio.Task.cancel(task)
+            task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
         await self.shutdown_asyncgens()
         await self.shutdown_default_executor()

@@ -175,7 +175,7 @@ class AttemptTask(asyncio.Task[Any]):
 
     def cancel(self, msg: Any | None = None) -> bool:
         """See asyncio; False where another attempt wants it: `asyncio.all_tasks` gives it to each."""
-        if self.run is not None and self.run is not RUN.get():
+        if self.run is not None and RUN.get() not in (None, self.run):
             return False
         return super().cancel(msg)
 

@@ -124,8 +124,7 @@ class LoopThread:
 
     def _leave(self) -> None:
         for task in asyncio.all_tasks(self.loop):
-            # Whoever started it.
-            asyncio.Task.cancel(task)
+            task.cancel()
         self.loop.call_soon(self.loop.stop)
 
     def _keep_running(self) -> None:

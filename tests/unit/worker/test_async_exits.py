@@ -669,6 +669,10 @@ def test_a_loop_that_has_ended_is_followed_by_a_new_one_and_its_attempts_are_tri
     threads = [threading.Thread(target=beside.worker.process, args=(attempt,)) for attempt in attempts]
     threads[0].start()
     assert begun.wait(PATIENCE)
+    executor = beside.worker._executors["async"]
+    assert isinstance(executor, CoroutineExecutor)
+    ended = executor.thread
+    assert ended is not None
     threads[1].start()
     for thread in threads:
         thread.join(PATIENCE)
@@ -681,6 +685,7 @@ def test_a_loop_that_has_ended_is_followed_by_a_new_one_and_its_attempts_are_tri
     assert "the event loop of async handlers ended" in caplog.text
     beside.check_those_after()
     beside.close()
+    ended._thread.join(PATIENCE)
     assert loops[0].is_closed()
 
 
