@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from fake_worker import FakeWorker, claimed, fetched, task_id
 
 from atm.service.attempts import Report
-from atm.service.outcomes import Outcome, Succeeded
+from atm.service.outcomes import Failed, Outcome, Succeeded
+from atm.states import Reason
 from atm.worker.attempt import Attempt
 from atm.worker.handlers import HandlerSpec
 
@@ -103,3 +104,25 @@ class Beside:
 
 async def _after(context: Any, payload: Any) -> str:
     return "after"
+
+
+async def for_ever() -> None:
+    """Ends only when it is cancelled."""
+    await asyncio.sleep(600)
+
+
+def doing(make: Callable[[], Coroutine[Any, Any, Any]]) -> Callable[[Any, Any], Coroutine[Any, Any, Any]]:
+    """An async handler that does this."""
+
+    async def function(context: Any, payload: Any) -> Any:
+        return await make()
+
+    return function
+
+
+def handlers_error(outcome: Outcome) -> Failed:
+    """The outcome, where it is the handler's own failure, which is tried again."""
+    assert isinstance(outcome, Failed), outcome
+    assert outcome.reason is Reason.HANDLER_ERROR, outcome.error
+    assert outcome.retryable, "as an exit of a plain handler"
+    return outcome
