@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -200,3 +201,33 @@ def hold_gil(context: Context, payload: dict[str, str]) -> None:
     _mark(context, f"attempt {context.attempt}")
     # PyDLL, unlike CDLL, does not give the lock away for the call.
     ctypes.PyDLL(None).sleep(int(payload["seconds"]))
+
+
+@handler("on_the_loop", max_retry=0)
+async def on_the_loop(context: Context, payload: dict[str, str]) -> str:
+    """Works on the event loop until the test has made the file `until`, and, with `blocks`, holds it."""
+    _mark(context, "started")
+    while not (scratch() / payload["until"]).exists():
+        if "blocks" in payload:
+            time.sleep(0.01)
+        else:
+            await asyncio.sleep(0.01)
+    return "done"
+
+
+@handler("exits_on_the_loop", max_retry=0)
+async def exits_on_the_loop(context: Context, payload: dict[str, str]) -> None:
+    """Exits in a task that it has started, in a callback, or by stopping the loop."""
+    loop = asyncio.get_running_loop()
+
+    async def exits() -> None:
+        sys.exit(2)
+
+    match payload["how"]:
+        case "task":
+            await asyncio.gather(exits(), asyncio.sleep(600))
+        case "callback":
+            loop.call_soon(sys.exit, 2)
+        case "stop":
+            loop.stop()
+    await asyncio.sleep(600)

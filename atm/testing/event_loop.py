@@ -12,6 +12,7 @@ from concurrent.futures import Executor
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from atm.testing.clock import Clock
+from atm.worker.executors.handlers_loop import HandlersLoop
 
 _CLOSE_SECONDS = 2.0
 #: Threads that may be there without the handler waiting for them: what asyncio's own do is counted,
@@ -24,7 +25,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class RunLoop(asyncio.SelectorEventLoop):
+class RunLoop(HandlersLoop):
     """An event loop whose clock is that of the run.
 
     Where the run skips sleeps and the handler waits for nothing but a timer,

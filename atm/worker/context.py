@@ -8,8 +8,10 @@ import math
 from threading import Event
 from typing import Protocol
 
+from atm.errors import TaskInterrupted
 from atm.service.attempts import ClaimedTask
 from atm.worker.interruption import Interruption
+from atm.worker.texts import name_of, plain, text_of
 
 #: The lines of every handler go here too, for the worker's own output.
 _LOGGER_NAME = "atm.task"
@@ -28,13 +30,43 @@ class _SinkHandler(logging.Handler):
         self._sink = sink
 
     def emit(self, record: logging.LogRecord) -> None:
+        text = plain(self.format(record))
+        is_plain = record.levelno <= logging.INFO
+        self._sink.line(text if is_plain else f"{plain(record.levelname)}: {text}")
+
+
+class _TaskLogger(logging.Logger):
+    """A logger whose records can be formatted, whatever they are made of, by all of its handlers.
+
+    A line is no reason for a task to fail, and the next one is not lost with it.
+    """
+
+    def handle(self, record: logging.LogRecord) -> None:
+        """See logging."""
         try:
-            text = self.format(record)
-        except Exception:  # noqa: BLE001 - as logging's own handlers do
-            self.handleError(record)
-            return
-        plain = record.levelno <= logging.INFO
-        self._sink.line(text if plain else f"{record.levelname}: {text}")
+            record.getMessage()
+        except TaskInterrupted:
+            raise  # the handler is to stop
+        except BaseException as error:  # noqa: BLE001 - arguments are the handler's, and so is their text
+            record.msg = f"{text_of(record.msg)} (its arguments cannot be shown: {name_of(error)})"
+            record.args = ()
+        if record.exc_info and not record.exc_text:
+            try:
+                record.exc_text = _FORMATTER.formatException(record.exc_info)
+            except TaskInterrupted:
+                raise
+            except BaseException as error:  # noqa: BLE001 - the same
+                record.exc_text = f"(its traceback cannot be shown: {name_of(error)})"
+        super().handle(record)
+
+    def getChild(self, suffix: str) -> _TaskLogger:  # noqa: N802 - logging's name
+        """See logging; a child's lines are the task's, too."""
+        child = _TaskLogger(f"{self.name}.{suffix}")
+        child.parent = self
+        return child
+
+
+_FORMATTER = logging.Formatter()
 
 
 class Context:
@@ -84,7 +116,7 @@ class Context:
     def logger(self) -> logging.Logger:
         """Its lines go into the task's history, and into the worker's log."""
         # Not in logging's tree of names, which would keep one for each task.
-        logger = logging.Logger(f"{_LOGGER_NAME}.{self.task_type}", logging.DEBUG)
+        logger = _TaskLogger(f"{_LOGGER_NAME}.{self.task_type}", logging.DEBUG)
         logger.parent = logging.getLogger(_LOGGER_NAME)
         logger.addHandler(_SinkHandler(self._sink))
         return logger
@@ -110,9 +142,12 @@ class Context:
 
     def progress(self, fraction: float, message: str = "") -> None:
         """Tells how far the handler is, from 0 to 1. Raises ValueError for what is no number."""
-        if math.isnan(fraction):
-            raise ValueError("progress is a number from 0 to 1, not NaN")
-        self._sink.progress(min(1.0, max(0.0, float(fraction))), str(message))
+        try:
+            if math.isnan(fraction):
+                raise ValueError("progress is a number from 0 to 1, not NaN")
+        except OverflowError:
+            pass  # an int that no float can be: cut below
+        self._sink.progress(float(min(1, max(0, fraction))), text_of(message))
 
     # -- for the worker ------------------------------------------------------
 

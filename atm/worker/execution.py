@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
@@ -48,22 +49,28 @@ class Execution:
             return
         attempt.prepare(task, LogBuffer(self._now))
         try:
-            spec = self._registry.get(task.task_type)
-            if spec is None:
-                said = f"this worker has no handler for the task type {task.task_type!r}"
-                self._completer.complete(attempt, Failed(Reason.NO_HANDLER, said, retryable=False))
-                return
-            attempt.spec = spec
-            try:
-                payload = bind(task.payload, spec.payload_model)
-            except PayloadError:
-                raise
-            except BaseException as error:
-                # The model is the handler's code, too.
-                attempt.raised = error
-                raise
-            value = self._executors[spec.executor].run(attempt, payload)
-            if not attempt.ends_elsewhere:
-                self._completer.complete(attempt, Succeeded(encode_result(value)))
+            # What it sets in a context variable (decimal's precision is one) is gone with it. An empty
+            # context, not a copy: a copy shares what is in it.
+            contextvars.Context().run(self._run, attempt)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the attempt gets an end
             attempt.failure = error
+
+    def _run(self, attempt: Attempt) -> None:
+        task = attempt.task
+        spec = self._registry.get(task.task_type)
+        if spec is None:
+            said = f"this worker has no handler for the task type {task.task_type!r}"
+            self._completer.complete(attempt, Failed(Reason.NO_HANDLER, said, retryable=False))
+            return
+        attempt.spec = spec
+        try:
+            payload = bind(task.payload, spec.payload_model)
+        except PayloadError:
+            raise
+        except BaseException as error:
+            # The model is the handler's code, too.
+            attempt.raised = error
+            raise
+        value = self._executors[spec.executor].run(attempt, payload)
+        if not attempt.ends_elsewhere:
+            self._completer.complete(attempt, Succeeded(encode_result(value)))

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from atm.errors import InvalidArgumentError
 from atm.values import encode_values
+from atm.worker.result_faults import fault_in, fault_in_model
 from atm.worker.texts import name_of, plain, text_of
 
 #: Names and values of a result together, in bytes of UTF-8.
@@ -44,7 +44,7 @@ def bind(payload: Mapping[str, str], model: type[BaseModel] | None) -> Any:
 
 
 def encode_result(value: Any) -> dict[str, str]:
-    """The result as it is stored. Raises ResultError, and nothing else."""
+    """The result as it is stored. Raises ResultError, which names the place, and nothing else."""
     try:
         return _encode(value)
     except ResultError:
@@ -56,15 +56,23 @@ def encode_result(value: Any) -> dict[str, str]:
 
 def _encode(value: Any) -> dict[str, str]:
     if isinstance(value, BaseModel):
-        value = value.model_dump(mode="json")
+        try:
+            value = value.model_dump(mode="json")
+        except BaseException as error:
+            raise ResultError(fault_in_model(value, error)) from error
     mapping = {} if value is None else value if isinstance(value, Mapping) else {"result": value}
     try:
         result = {plain(key): plain(text) for key, text in encode_values(mapping).items()}
-    except InvalidArgumentError as error:
-        raise ResultError("; ".join(v.description for v in error.violations)) from error
-    size = sum(len(key.encode()) + len(text.encode()) for key, text in result.items())
-    if size > MAX_RESULT_BYTES:
-        raise ResultError(f"it has {size} bytes, {MAX_RESULT_BYTES} are allowed; store it, and return where")
+    except BaseException as error:
+        # What encoding says of it names no place within the value.
+        raise ResultError(fault_in(mapping) or f"{name_of(error)}: {text_of(error)}") from error
+    sizes = {key: len(key.encode()) + len(text.encode()) for key, text in result.items()}
+    if (size := sum(sizes.values())) > MAX_RESULT_BYTES:
+        largest = max(sizes, key=sizes.__getitem__)
+        raise ResultError(
+            f"it has {size} bytes, {MAX_RESULT_BYTES} are allowed; store it, and return where "
+            f"({sizes[largest]} of them are {largest[:100]!r})"
+        )
     return result
 
 

@@ -41,6 +41,7 @@ from atm.worker.heartbeat_process import fork_heartbeat
 from atm.worker.interrupter import CancelListener, Interrupter
 from atm.worker.interruption import Kind
 from atm.worker.log_flusher import LogFlusher
+from atm.worker.loop_watchdog import LoopWatchdog
 from atm.worker.orphan_watch import OrphanWatch
 from atm.worker.prefetcher import Prefetcher
 from atm.worker.reconciler import Reconciler
@@ -72,9 +73,10 @@ class WorkerRuntime:
         self._registry = registry
         self._orphan_watch = OrphanWatch()
         self._stopped = threading.Event()
+        self._coroutines = CoroutineExecutor()
         self._executors: dict[str, Executor] = {
             "thread": ThreadExecutor(),
-            "async": CoroutineExecutor(),
+            "async": self._coroutines,
             "process": ProcessExecutor(),
         }
 
@@ -128,6 +130,7 @@ class WorkerRuntime:
                 self._heartbeat,
                 self._cancel_listener,
                 Interrupter(attempts, self.completer),
+                LoopWatchdog(self._coroutines),
                 LogFlusher(attempts, service),
                 Reconciler(database, attempts, service, settings.heartbeat_seconds),
                 self._orphan_watch,

@@ -11,10 +11,10 @@ def plain(text: str) -> str:
     return text if type(text) is str else str.__str__(text)
 
 
-def text_of(error: BaseException) -> str:
-    """The text of an exception, or a word on why it has none. Raises nothing."""
+def text_of(thing: object) -> str:
+    """The text of an exception, or of anything, or a word on why it has none. Raises nothing."""
     try:
-        return plain(str(error))
+        return plain(str(thing))
     except BaseException as unprintable:  # noqa: BLE001 - `__str__` is the user's code
         return f"(its text cannot be shown: {name_of(unprintable)})"
 

@@ -54,6 +54,32 @@ def test_an_isolated_handler_that_dies_takes_nobody_with_it(
     assert words in done.error_message
 
 
+def test_an_exit_of_an_async_handler_hurts_none_beside_it(system: System, client: Client) -> None:
+    beside = client.create_task("on_the_loop", {"until": "all have exited"})
+    eventually(lambda: system.marks(beside.task_id))
+    for how, words in (("task", "SystemExit: 2"), ("callback", "SystemExit: 2"), ("stop", "loop.stop()")):
+        done = client.wait_for_task(client.create_task("exits_on_the_loop", {"how": how}).task_id, 30)
+        assert (done.status, done.error_reason, done.attempt) == ("FAILED", "HANDLER_ERROR", 1)
+        assert words in done.error_message
+    system.let_go("all have exited")
+    assert client.wait_for_task(beside.task_id, 30).status == "SUCCESS"
+
+
+def test_an_async_handler_that_holds_up_the_others_is_told_while_it_does(
+    system: System, client: Client
+) -> None:
+    task_id = client.create_task("on_the_loop", {"until": "it was told", "blocks": "yes"}).task_id
+
+    def told() -> list[str]:
+        return [row.message for row in client.get_task_logs(task_id) if "holds up all" in row.message]
+
+    (line,) = eventually(told)
+    assert "sample_handlers.py:" in line
+    assert ", on_the_loop: " in line
+    system.let_go("it was told")
+    assert client.wait_for_task(task_id, 30).status == "SUCCESS"
+
+
 def test_the_built_in_example_tells_how_far_it_is(client: Client) -> None:
     seen: list[float] = []
     task = client.create_task("example_task", {"name": "Ada"})

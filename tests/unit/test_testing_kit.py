@@ -140,6 +140,35 @@ def test_an_async_handler_is_run_too_and_its_sleeps_take_no_time() -> None:
     assert time.monotonic() - began < 20 <= 40 <= run.seconds
 
 
+@handler("kit_exits", max_retry=0)
+async def exits(context: Context, payload: dict[str, str]) -> None:
+    async def inner() -> None:
+        await asyncio.sleep(5)
+        sys.exit(2)
+
+    await asyncio.gather(inner(), asyncio.sleep(600))
+
+
+@handler("kit_leaves", max_retry=0)
+async def leaves(context: Context, payload: dict[str, str]) -> str:
+    started = asyncio.create_task(asyncio.sleep(600))
+    await asyncio.sleep(1)
+    return started.get_name()
+
+
+def test_an_exit_of_a_part_of_an_async_handler_is_its_failure() -> None:
+    run = run_handler(exits)
+    assert (run.status, run.reason, run.error) == (Status.FAILED, Reason.HANDLER_ERROR, "SystemExit: 2")
+    assert run.seconds == 5
+
+
+def test_what_an_async_handler_leaves_running_is_told() -> None:
+    run = run_handler(leaves)
+    assert run.status is Status.SUCCESS
+    (line,) = run.lines
+    assert f"left tasks running, which are cancelled: {run.result['result']} (" in line
+
+
 def test_a_payload_that_does_not_fit_is_never_tried_again() -> None:
     run = run_handler(order, {"customer": "Ada", "of": "many"})
     assert (run.status, run.reason, run.will_retry) == (Status.FAILED, Reason.INVALID_PAYLOAD, False)

@@ -6,6 +6,7 @@ and answers line by line in JSON. When its worker dies, so does it.
 
 from __future__ import annotations
 
+import contextvars
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ from atm.errors import NonRetryableError
 from atm.processes import die_with_parent
 from atm.service.attempts import ClaimedTask
 from atm.settings import Settings
+from atm.store.logs import clip
 from atm.worker import handlers
 from atm.worker.attempt import Attempt, AttemptId
 from atm.worker.executors.coroutine import CoroutineExecutor
@@ -27,7 +29,7 @@ from atm.worker.executors.thread import ThreadExecutor
 from atm.worker.interruption import Kind, Stopped
 from atm.worker.log_buffer import LogBuffer
 from atm.worker.payloads import ResultError, bind, encode_result
-from atm.worker.texts import name_of, text_of, traceback_of
+from atm.worker.texts import name_of, plain, text_of, traceback_of
 
 _WATCH_SECONDS = 0.05
 
@@ -57,10 +59,10 @@ class _RemoteLog(LogBuffer):
         self._channel = channel
 
     def line(self, message: str) -> None:
-        self._channel.send({"line": message})
+        self._channel.send({"line": clip(plain(message))})
 
     def progress(self, fraction: float, message: str) -> None:
-        self._channel.send({"progress": fraction, "message": message})
+        self._channel.send({"progress": fraction, "message": clip(plain(message))})
 
 
 def _listen(channel: _Channel, attempt: Attempt) -> None:
@@ -94,9 +96,8 @@ def _run(channel: _Channel, order: dict[str, Any]) -> dict[str, Any]:
     try:
         attempt = _attempt_of(order, channel)
         threading.Thread(target=_listen, args=(channel, attempt), daemon=True).start()
-        payload = bind(attempt.task.payload, attempt.spec.payload_model)
-        executor = CoroutineExecutor() if attempt.spec.is_async else ThreadExecutor()
-        return {"result": encode_result(executor.run(attempt, payload))}
+        # In a context of its own, as in a worker's thread: modules that it imported may have set something.
+        return {"result": contextvars.Context().run(_result_of, attempt)}
     except Stopped as stop:
         return {"stopped": stop.how}
     except ResultError as error:
@@ -107,6 +108,12 @@ def _run(channel: _Channel, order: dict[str, Any]) -> dict[str, Any]:
             "traceback": traceback_of(error),
             "retryable": not issubclass(type(error), NonRetryableError),
         }
+
+
+def _result_of(attempt: Attempt) -> dict[str, str]:
+    payload = bind(attempt.task.payload, attempt.spec.payload_model)
+    executor = CoroutineExecutor() if attempt.spec.is_async else ThreadExecutor()
+    return encode_result(executor.run(attempt, payload))
 
 
 def main() -> None:

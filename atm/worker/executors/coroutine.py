@@ -3,115 +3,177 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import logging
+import sys
 import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
-from atm.errors import TaskInterrupted
+from atm.batching.reply import Reply
 from atm.worker.attempt import Attempt
-from atm.worker.interruption import Interruption, Stopped
-from atm.worker.texts import name_of, text_of
+from atm.worker.executors.async_run import Answer, AsyncRun
+from atm.worker.executors.handlers_loop import HandlersLoop, origin_of, run_of_handle
+from atm.worker.texts import name_of, text_of, traceback_of
 
 logger = logging.getLogger(__name__)
 
-#: Between two cancellations of a coroutine that goes on.
-_REPEAT_SECONDS = 1.0
 
-
-class _TaskHandle:
-    def __init__(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
-        self._loop = loop
-        self._task = task
-        self._next_at = 0.0
-        self.raised = False
-
-    def press(self, _interruption: Interruption, elapsed: float) -> None:
-        """Cancels the coroutine at once, and again each second."""
-        if elapsed >= self._next_at:
-            self._next_at = elapsed + _REPEAT_SECONDS
-            self._loop.call_soon_threadsafe(self._cancel)
-
-    def _cancel(self) -> None:
-        if not self._task.done():
-            self.raised = True
-            self._task.cancel()
+class LoopEndedError(Exception):
+    """The event loop ended under an attempt, which may have done anything or nothing by then."""
 
 
 class CoroutineExecutor:
-    """Runs async handlers. The loop, which `new_loop` makes, starts with the first of them."""
+    """Runs async handlers. The loop, which `new_loop` makes, starts with the first of them.
 
-    def __init__(self, new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop) -> None:
+    A loop that has ended, by whatever means, is followed by a new one.
+    """
+
+    def __init__(self, new_loop: Callable[[], asyncio.AbstractEventLoop] = HandlersLoop) -> None:
         self._new_loop = new_loop
         self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: LoopThread | None = None
         self._closed = False
+
+    @property
+    def thread(self) -> LoopThread | None:
+        """The thread of the loop; None before the first async handler."""
+        return self._thread
 
     def run(self, attempt: Attempt, payload: Any) -> Any:
         """See `Executor`."""
-        call = asyncio.run_coroutine_threadsafe(self._call(attempt, payload), self._running_loop())
-        value, error = call.result()
+        run = AsyncRun(attempt, payload)
+        reply: Reply[Answer] = Reply()
+        while not self._living_thread().begin(run, reply):
+            pass  # it ended just now
+        value, error = reply.result()
         if error is not None:
             raise error
         return value
 
-    async def _call(self, attempt: Attempt, payload: Any) -> tuple[Any, BaseException | None]:
-        """What `run` returns, or what it raises.
-
-        Not raised here: a future hands on another TimeoutError than the handler's, without its traceback.
-        """
-        # A task of its own: cancelling it must not cancel this one, which tells how it ended.
-        call = asyncio.ensure_future(_contained(attempt, payload))
-        handle = _TaskHandle(asyncio.get_running_loop(), call)
-        attempt.handle = handle
-        try:
-            await asyncio.wait([call])
-        finally:
-            attempt.handle = None
-        interrupted = attempt.interruption is not None
-        if call.cancelled():
-            if interrupted:
-                return None, Stopped("its coroutine was cancelled")
-            attempt.raised = RuntimeError("the handler cancelled itself: a CancelledError came out of it")
-            return None, attempt.raised
-        error = call.exception()
-        if error is None:
-            if interrupted and attempt.noticed and not handle.raised:
-                return None, Stopped("the handler noticed and returned")
-            return call.result(), None
-        attempt.raised = error
-        if interrupted and (handle.raised or issubclass(type(error), TaskInterrupted)):
-            how = "its coroutine was cancelled" if handle.raised else "the handler noticed and stopped"
-            return None, Stopped(f"{how}; it then raised {name_of(error)}: {text_of(error)}")
-        return None, error
-
     def close(self) -> None:
         """Ends the loop."""
-        self._closed = True
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
-            if self._loop is None:
-                self._loop = self._new_loop()
-                target, args = self._keep_running, (self._loop,)
-                threading.Thread(target=target, args=args, name="atm-handlers", daemon=True).start()
-            return self._loop
+            self._closed = True
+            if self._thread is not None:
+                self._thread.close()
 
-    def _keep_running(self, loop: asyncio.AbstractEventLoop) -> None:
-        while not self._closed:
-            try:
-                loop.run_forever()
-            except BaseException:
-                # A SystemExit or a KeyboardInterrupt in a task that a handler has started.
-                logger.exception("a task on the handlers' event loop wanted to end it; it goes on")
-        loop.close()
+    def _living_thread(self) -> LoopThread:
+        with self._lock:
+            if self._closed:
+                raise LoopEndedError("the worker stops")
+            if self._thread is None or not self._thread.lives():
+                self._thread = LoopThread(self._new_loop())
+            return self._thread
 
 
-async def _contained(attempt: Attempt, payload: Any) -> Any:
-    try:
-        return await attempt.spec.function(attempt.context, payload)
-    except (SystemExit, KeyboardInterrupt) as error:
-        # Either would end the loop, and with it every other coroutine.
-        raise RuntimeError(f"the handler raised {name_of(error)}: {text_of(error)}") from error
+class LoopThread:
+    """A thread with an event loop, and the attempts on it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._lock = threading.Lock()
+        # Who is taken out of it gets its answer, from whoever has done so.
+        self._runs: dict[AsyncRun, Reply[Answer]] = {}
+        self._ended = self._closed = False
+        self._thread = threading.Thread(target=self._keep_running, name="atm-handlers", daemon=True)
+        # Not in the context of the attempt that needs it first.
+        contextvars.Context().run(self._thread.start)
+
+    @property
+    def count(self) -> int:
+        """How many attempts are on the loop."""
+        return len(self._runs)
+
+    def lives(self) -> bool:
+        """Whether the loop runs. If its thread has died its attempts end here."""
+        if not self._thread.is_alive() and not self._ended:
+            self._end("its thread died")
+        return not self._ended
+
+    def begin(self, run: AsyncRun, reply: Reply[Answer]) -> bool:
+        """Starts an attempt on the loop, which answers `reply`; False when the loop has ended."""
+        with self._lock:
+            if self._ended:
+                return False
+            self._runs[run] = reply
+        try:
+            self.loop.call_soon_threadsafe(run.begin, self.loop, self._settle, context=run.context)
+        except RuntimeError as error:
+            # Somebody has closed it.
+            is_mine = self._runs.pop(run, None) is not None
+            self._end(str(error))
+            return not is_mine
+        return True
+
+    def call(self, callback: Callable[[], object]) -> None:
+        """Has the loop call this when it comes to it; never, if it has ended."""
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(callback)
+
+    def frame(self) -> FrameType | None:
+        """Where the thread is."""
+        return sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001
+
+    def close(self) -> None:
+        """Ends the loop; what still runs on it is cancelled."""
+        self._closed = True
+        self.call(self._leave)
+
+    def _leave(self) -> None:
+        for task in asyncio.all_tasks(self.loop):
+            task.cancel()
+        self.loop.call_soon(self.loop.stop)
+
+    def _keep_running(self) -> None:
+        how = "the worker stops"
+        try:
+            while not self._closed:
+                try:
+                    self.loop.run_forever()
+                except (SystemExit, KeyboardInterrupt) as error:
+                    # asyncio lets these out of any callback, with the loop as it was.
+                    if not self._blame(error):
+                        raise
+                else:
+                    if not self._closed:
+                        logger.warning("something stopped the event loop of async handlers; it goes on")
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the loop is not to be trusted
+            how = f"{name_of(error)}: {text_of(error)}"
+            logger.error(  # noqa: TRY400 - its text may be a handler's code
+                "the event loop of async handlers ended: its attempts fail, the next one gets a new loop: %s",
+                traceback_of(error) or how,
+            )
+        finally:
+            self._end(how)
+            with contextlib.suppress(Exception):
+                self.loop.close()
+
+    def _blame(self, error: BaseException) -> bool:
+        """Fails the attempt that an exit came from; False when it came out of the loop itself."""
+        # Not `__traceback__`: that may be a handler's code.
+        origin = origin_of(sys.exc_info()[2])
+        if origin is None:
+            return False
+        handle, trace = origin
+        run = run_of_handle(handle)
+        whose = "of no attempt" if run is None else "of task {}, attempt {}".format(*run.id)
+        told = f"{name_of(error)}: {text_of(error)}\n{traceback_of(error)}"
+        logger.error("a task or callback %s wanted to end the event loop, which goes on: %s", whose, told)
+        if run is not None:
+            run.fail(BaseException.with_traceback(error, trace))
+        return True
+
+    def _settle(self, run: AsyncRun, answer: Answer) -> None:
+        reply = self._runs.pop(run, None)
+        if reply is not None:
+            reply.set_result(answer)
+
+    def _end(self, how: str) -> None:
+        with self._lock:
+            self._ended = True
+            runs = list(self._runs)
+        for run in runs:
+            self._settle(run, (None, LoopEndedError(f"the event loop of async handlers ended: {how}")))

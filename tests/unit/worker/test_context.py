@@ -49,16 +49,6 @@ def test_its_lines_go_into_the_history_and_into_the_log_of_the_worker(
     assert not [name for name in logging.Logger.manager.loggerDict if name.startswith("atm.task.")]
 
 
-def test_a_line_that_cannot_be_formatted_is_no_line(
-    context: Context, log: LogBuffer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # logging tells on stderr, and goes on.
-    monkeypatch.setattr(logging, "raiseExceptions", False)
-    context.logger.info("%d", "no number")
-    context.logger.info("after")
-    assert _lines(log) == ["after"]
-
-
 def test_a_handler_notices_that_it_should_stop_when_it_looks(context: Context) -> None:
     assert not context.cancelled
     context.raise_if_cancelled()

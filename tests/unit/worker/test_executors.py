@@ -22,6 +22,8 @@ from atm.worker.executors import process as process_module
 from atm.worker.executors.process import ProcessExecutor
 from atm.worker.interruption import Interruption, Kind
 
+# Hypothesis, in the same process, has Python's collector call it: the exception may come just there.
+pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <function gc_cumulative_time")
 #: How often loops here look again. A handler that is not stopped fails its test by the timeout.
 _TICK = 0.001
 

@@ -506,26 +506,7 @@ def test_a_process_that_cannot_be_forked_costs_an_attempt(monkeypatch: pytest.Mo
     assert "Resource temporarily unavailable" in worker.failure().error
 
 
-# -- tasks beside -------------------------------------------------------------
-
-
-@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
-def test_a_task_of_the_loop_that_exits_hurts_no_coroutine_beside_it(error: type[BaseException]) -> None:
-    worker = FakeWorker()
-
-    async def exits() -> None:
-        raise error
-
-    async def function(context: Any, payload: Any) -> str:
-        started = asyncio.ensure_future(exits())
-        await asyncio.wait([started])
-        assert isinstance(started.exception(), error)
-        return "done"
-
-    worker.handle(function)
-    worker.run()
-    assert worker.outcome() == Succeeded({"result": "done"})
-    worker.close()
+# -- all the rest -------------------------------------------------------------
 
 
 def test_a_type_that_the_worker_does_not_know_ends_its_attempt_for_good() -> None:
