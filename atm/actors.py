@@ -18,8 +18,11 @@ from atm.worker.handlers import load
 from atm.worker.middleware.cancel import Cancel
 from atm.worker.middleware.lifecycle import Lifecycle
 from atm.worker.middleware.retries import Retries
+from atm.worker.output import use_in_worker
 from atm.worker.runtime import WorkerRuntime
 
+# Before the handlers' modules, which may print.
+use_in_worker()
 try:
     _settings = Settings.load()
     _runtime = WorkerRuntime(_settings, load(_settings.handlers))

@@ -135,11 +135,12 @@ class System:
         processes: int = 1,
         environment: dict[str, str] | None = None,
         wait: bool = True,
+        python: str = sys.executable,
     ) -> Process:
         """Starts `dramatiq atm.actors` and waits until its workers are in the registry."""
         # By their ids: one that was there may be given up on meanwhile.
         before = self._workers()
-        arguments = [sys.executable, "-m", "dramatiq", "atm.actors", "-p", str(processes), "-t", str(threads)]
+        arguments = [python, "-m", "dramatiq", "atm.actors", "-p", str(processes), "-t", str(threads)]
         worker = self._start(arguments, environment or {}, f"worker-{secrets.token_hex(3)}.log")
         if wait:
             eventually(
