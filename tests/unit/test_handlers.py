@@ -11,6 +11,7 @@ from atm.errors import SettingsError
 from atm.retrying import Retry
 from atm.worker import handlers
 from atm.worker.handlers import HandlerRegistry, HandlerSpec, handler, load
+from atm.worker.payloads import bind
 
 
 class Payload(BaseModel):
@@ -30,7 +31,7 @@ def test_a_handler_brings_its_defaults_and_nothing_that_is_the_operators(registr
 
     spec = registry.get("mail")
     assert spec is not None
-    assert spec.payload_model is Payload
+    assert bind({"name": "Ada"}, spec.payload_model) == Payload(name="Ada")
     defaults = spec.defaults()
     assert (defaults["default_timeout_ms"], defaults["max_retry"], defaults["retry_delay_ms"]) == (
         1500,
