@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 
+#: How a worker ends whose settings or handlers cannot be used: started again, it would end so again.
+UNUSABLE_SETTINGS = os.EX_CONFIG
 _PR_SET_PDEATHSIG = 1
 #: New objects that make the collector look for cycles. Requests and tasks make
 #: hardly any; the default, 700, had it look after every few of them.
