@@ -125,7 +125,7 @@ def _new_run(handler: Handler, payload: Payload, skip_sleeps: bool, options: Opt
         time_out_at=options.get("time_out_at"),
         requested_by=options.get("requested_by", "test"),
         environment={
-            "ATM_HANDLERS": spec.function.__module__,
+            "ATM_HANDLERS": spec.module,
             "PYTHONPATH": os.pathsep.join(path or str(os.curdir) for path in sys.path),
         },
     )

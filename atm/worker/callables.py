@@ -83,7 +83,9 @@ class Definition:
     def __init__(self, function: Any, frame_globals: Mapping[str, Any]) -> None:
         self._function = function
         self._name = name_of_callable(function)
-        namespaces = getattr(code_of(function), "__globals__", {}), frame_globals
+        # An object of C code has no names of its own: then those of who registers it stand for them.
+        own = getattr(inspect.unwrap(code_of(function)), "__globals__", frame_globals)
+        namespaces = own, frame_globals
         self._runs = [namespace.get("__spec__") for namespace in namespaces]
 
     def is_again(self, other: Definition) -> bool:
@@ -121,9 +123,10 @@ def _own_call(function: Any) -> FunctionType | None:
 def _check_signature(name: str, function: Function) -> None:
     if isinstance(function, staticmethod):
         function = function.__func__
+    in_python = hasattr(code_of(function), "__code__")
     try:
-        # What is called, not what its decorators claim to be.
-        signature = inspect.signature(function, follow_wrapped=False)
+        # What is called, not what its decorators claim to be; C code, as functools.cache, has only the claim.
+        signature = inspect.signature(function, follow_wrapped=not in_python)
     except (TypeError, ValueError) as error:
         raise SettingsError(
             f"{name} does not tell its parameters; call it in a function that takes (context, payload)"

@@ -46,8 +46,13 @@ class HandlerSpec:
     retry: Retry | None = None
     isolation: Isolation = "none"
     cancel_grace: float = CANCEL_GRACE
-    #: Where it is registered.
+    #: The names of the module in which it is registered.
     frame_globals: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def module(self) -> str:
+        """The name of the module that has to be imported for it."""
+        return str(self.frame_globals.get("__name__", self.function.__module__))
 
     @functools.cached_property
     def defined(self) -> Definition:
@@ -129,6 +134,8 @@ def handler(
 ) -> Callable[[F], F]:
     """Registers a function `(context, payload)`, plain or async, for a type of task.
 
+    The payload is a `dict[str, str]`, or what its parameter is annotated with:
+    a pydantic model, a dataclass, a named tuple, a union of these.
     `timeout` is how many seconds one attempt may run (0: without limit),
     `max_retry` how often a failed one is tried again, `retry` when. They are
     defaults: a task can bring its own. `isolation="process"` runs each attempt

@@ -100,6 +100,7 @@ def _is_made(member: Any) -> bool:
         issubclass(member, BaseModel)
         or dataclasses.is_dataclass(member)
         or (issubclass(member, tuple) and hasattr(member, "_fields"))
+        or hasattr(member, "__get_pydantic_core_schema__")
     )
 
 

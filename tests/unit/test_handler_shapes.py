@@ -189,11 +189,10 @@ WORK: dict[str, tuple[Callable[..., Any], str]] = {
     "any number of parameters": (var_args, "thread"),
     "annotations for type checkers alone": (unknown_beside, "thread"),
     "a generic function": (dispatching, "thread"),
-    "a cached function": (functools.lru_cache(lambda context, payload: "y"), "thread"),
 }
 
 
-@pytest.mark.parametrize("kind", [kind for kind in WORK if kind != "a cached function"])
+@pytest.mark.parametrize("kind", WORK)
 def test_what_can_be_called_with_context_and_payload_works(kind: str, registry: HandlerRegistry) -> None:
     function, executor = WORK[kind]
     assert handler("shape")(function) is function
@@ -270,7 +269,7 @@ def test_a_handler_that_returns_a_generator_says_so_when_it_runs() -> None:
 # -- two for one type ---------------------------------------------------------
 
 _MODULE = """
-from functools import partial
+from functools import cache, partial
 from atm import handler
 def two(tag, context, payload): return tag
 class Called:
@@ -285,6 +284,7 @@ def make(n):
     def inner(context, payload): return n
     return inner
 handler("closure")(make(1))
+handler("cached")(cache(function))
 {more}
 """
 
@@ -307,6 +307,7 @@ def _module(folder: Path, monkeypatch: pytest.MonkeyPatch, more: str = "") -> It
         'handler("partial")(partial(two, "b"))',
         'handler("object")(Called())',
         'handler("closure")(make(2))',
+        'handler("cached")(cache(function))',
         'handler("function")(lambda context, payload: 2)',
         '@handler("function")\ndef function(context, payload): return 2',
     ],

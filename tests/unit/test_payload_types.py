@@ -25,6 +25,7 @@ from typing import (
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic_core import core_schema
 
 import atm.testing.handlers
 from atm.errors import SettingsError
@@ -117,8 +118,16 @@ class Readable(Protocol):
     def keys(self) -> Any: ...
 
 
-class Later(BaseModel):
-    count: int
+class Hooked:
+    def __init__(self, count: str) -> None:
+        self.count = count
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(lambda value: cls(value["count"]))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Hooked) and other.count == self.count
 
 
 Alias = Optional[Model]
@@ -140,6 +149,7 @@ MADE: dict[str, tuple[Any, dict[str, str], Any]] = {
     "a dataclass": (Data, STRINGS, Data(5, ["a"])),
     "a frozen dataclass": (Frozen, STRINGS, Frozen(5, ["a"])),
     "a pydantic dataclass": (PydanticData, COUNT, PydanticData(5)),
+    "a class that tells pydantic how": (Hooked, COUNT, Hooked("5")),
     "a named tuple": (Named, COUNT, Named(5)),
     "Optional[Model]": (Optional[Model], STRINGS, Model(count=5, tags=["a"])),
     "Optional[Model] without a payload": (Optional[Model], {}, None),
@@ -197,7 +207,9 @@ def test_a_dict_of_strings_comes_as_it_is(kind: str) -> None:
     assert _run(AS_THEY_ARE[kind], STRINGS) == STRINGS
 
 
-@pytest.mark.parametrize("kind", [kind for kind in MADE if "dict" not in kind and kind != "a root model"])
+@pytest.mark.parametrize(
+    "kind", [kind for kind in MADE if "dict" not in kind and "root" not in kind and "tells" not in kind]
+)
 def test_what_does_not_fit_is_an_invalid_payload(kind: str) -> None:
     run = _run(MADE[kind][0], {"count": "many", "kind": "fish"})
     assert (run.status, run.reason, run.will_retry) == ("FAILED", "INVALID_PAYLOAD", False)

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 
 import pytest
 
-from atm.worker.output import Output, frames, use_in_worker
+from atm.worker.output import FramedPipe, Output, frames, use_in_worker
 
 THREADS = 8
 
@@ -180,6 +180,34 @@ def test_a_process_that_is_given_the_stream_does_not_write_into_the_frames() -> 
     print("after", file=output)
     assert output.fileno() == output.buffer.fileno() == 2
     assert reader.said() == "before\nafter\n"
+
+
+def test_in_the_boot_nothing_waits_for_a_main_process_that_does_not_read_yet() -> None:
+    reading, writing = Pipe(duplex=False)
+    pipe = FramedPipe(writing)
+    output = Output(pipe.send, descriptor=2)
+    lines = [str(number) * 100_000 for number in range(10)]
+    for line in lines:
+        print(line, file=output)
+    said: list[bytes] = []
+    thread = threading.Thread(target=lambda: said.extend(iter(reading.recv_bytes, b"end\n")))
+    thread.start()
+    pipe.end_boot()
+    print("the first after the boot", file=output)
+    writing.send_bytes(b"end\n")
+    thread.join(60)
+    assert b"".join(said).decode().splitlines() == [*lines, "the first after the boot"]
+
+
+def test_what_waits_for_a_reader_that_is_gone_is_not_kept() -> None:
+    reading, writing = Pipe(duplex=False)
+    pipe = FramedPipe(writing)
+    output = Output(pipe.send, descriptor=2)
+    print("x" * 1_000_000, file=output)
+    reading.close()
+    pipe.end_boot()
+    print("x" * 1_000_000, file=output)
+    assert not pipe._waiting
 
 
 def test_streams_that_are_not_dramatiqs_are_left_alone() -> None:
