@@ -6,11 +6,13 @@ Importing it reads the settings from the environment and imports the handlers.
 from __future__ import annotations
 
 import logging
+import sys
 
 import dramatiq
 
 from atm.broker import keys
 from atm.errors import AtmError
+from atm.processes import UNUSABLE_SETTINGS
 from atm.settings import Settings
 from atm.worker.attempt import Attempt
 from atm.worker.consumer import WorkerBroker
@@ -18,13 +20,17 @@ from atm.worker.handlers import load
 from atm.worker.middleware.cancel import Cancel
 from atm.worker.middleware.lifecycle import Lifecycle
 from atm.worker.middleware.retries import Retries
+from atm.worker.output import use_in_worker
 from atm.worker.runtime import WorkerRuntime
 
+# Before the handlers' modules, which may print.
+use_in_worker()
 try:
     _settings = Settings.load()
     _runtime = WorkerRuntime(_settings, load(_settings.handlers))
 except AtmError as error:
-    raise SystemExit(f"atm worker: {error}") from error
+    print(f"atm worker: {error}", file=sys.stderr)
+    raise SystemExit(UNUSABLE_SETTINGS) from error
 
 logging.getLogger("atm").setLevel(_settings.log_level)
 logging.getLogger("alembic").setLevel(logging.WARNING)

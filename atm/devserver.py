@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import signal
 import socket
@@ -19,9 +20,11 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from atm.broker.broker import TaskBroker
-from atm.errors import BrokerUnavailableError, SettingsError, UnavailableError
+from atm.client import Client
+from atm.errors import BrokerUnavailableError, DeadlineError, SettingsError, UnavailableError
 from atm.server.app import run
 from atm.settings import Settings
+from atm.states import WorkerStatus
 from atm.supervisor.supervisor import Supervisor
 from atm.supervisor.valkey import socket_path, valkey_command
 
@@ -65,14 +68,14 @@ def embedded(
     *,
     handlers: Sequence[str] = (),
     python_path: Sequence[str] = (),
-    ready: Callable[[str], bool] = lambda _address: True,
+    ready: Callable[[str], bool] | None = None,
 ) -> Iterator[str]:
     """The address of a server in a temporary folder, which is there until the block ends.
 
     It runs in a process of its own. Its workers import the modules `handlers`,
     which they look for in the folders `python_path` first; without any, what
     the environment says holds. It is awaited until it serves and `ready` is
-    true of its address. Raises UnavailableError when it does not come up,
+    true of its address; without one, until its workers run. Raises UnavailableError when it does not come up,
     with what it said.
     """
     environment = {
@@ -103,7 +106,7 @@ def embedded(
             )
         try:
             address = f"127.0.0.1:{port}"
-            _wait_until_ready(address, process, log, ready)
+            _wait_until_ready(address, process, log, ready or functools.partial(_has_workers, workers))
             yield address
         finally:
             process.terminate()
@@ -154,6 +157,12 @@ def _wait_until_ready(
                 said = log.read_text(errors="replace")[-2000:]
                 raise UnavailableError(f"the embedded server does not start; it said:\n{said}")
             time.sleep(_LOOK_SECONDS)
+
+
+def _has_workers(count: int, address: str) -> bool:
+    with Client(address, retries=False) as client, contextlib.suppress(UnavailableError, DeadlineError):
+        return sum(worker.status == WorkerStatus.RUNNING for worker in client.list_workers()) >= count
+    return False
 
 
 def _is_serving(stub: health_pb2_grpc.HealthStub) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from atm.errors import SettingsError
 
@@ -40,11 +40,18 @@ class Retry:
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
             raise SettingsError(f"retry strategy {self.strategy!r}: FIXED or EXPONENTIAL")
-        for name, delay in (("delay", self.delay), ("max_delay", self.max_delay)):
-            if not 0 <= delay * 1000 <= MAX_DELAY_MS:
-                raise SettingsError(f"retry {name} {delay!r}: from 0 to {MAX_DELAY_MS // 1000} seconds")
-        if not 1 <= self.backoff_rate <= 100:
-            raise SettingsError(f"retry backoff_rate {self.backoff_rate!r}: from 1 to 100")
+        for name, seconds in (("delay", self.delay), ("max_delay", self.max_delay)):
+            if not (is_number(seconds) and 0 <= seconds * 1000 <= MAX_DELAY_MS):
+                raise SettingsError(
+                    f"retry {name} {seconds!r}: a number of seconds from 0 to {MAX_DELAY_MS // 1000}"
+                )
+        if not (is_number(self.backoff_rate) and 1 <= self.backoff_rate <= 100):
+            raise SettingsError(f"retry backoff_rate {self.backoff_rate!r}: a number from 1 to 100")
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether it is an int or a float, and not a bool."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def wait_ms(

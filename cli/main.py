@@ -14,6 +14,7 @@ import typer
 
 from atm import __version__
 from atm.errors import AtmError
+from atm.processes import open_standard_streams
 from atm_cli import console, db, demo, exits, operations, serving, task
 from atm_cli.config import Flags
 from atm_cli.options import OutputOption, ProfileOption, ServerOption
@@ -67,6 +68,7 @@ def version() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line (the process's own, if none is given) and returns its exit code."""
+    open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         # What a terminal's encoding lacks is shown as an escape instead of ending the command.
         if isinstance(stream, io.TextIOWrapper):

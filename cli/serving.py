@@ -93,7 +93,9 @@ def server(
     if ctx.invoked_subcommand is not None:
         return
     from atm.settings import Settings
+    from atm.supervisor.init import split_from_init
 
+    split_from_init()
     # Each parameter has the name of its setting.
     settings = Settings.load(**ctx.params)
     from atm.server.app import run
@@ -115,6 +117,9 @@ def up(
     log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
 ) -> None:
     """Run everything here: the server, its workers, and an embedded Redis and database. Ctrl-C stops it."""
+    from atm.supervisor.init import split_from_init
+
+    split_from_init()
     from atm.devserver import up as run_everything
 
     # As in `server`, parameters have the names of settings; all but the folder.

@@ -13,6 +13,7 @@ import dramatiq
 import pytest
 from dramatiq.brokers.stub import StubBroker
 from dramatiq.worker import WorkerThread
+from pydantic import TypeAdapter
 
 from atm.batching.reply import Reply
 from atm.broker.broker import TaskBroker
@@ -279,7 +280,10 @@ class FakeWorker:
         )
 
     def handle(self, function: Callable[..., Any], **options: Any) -> None:
-        """The handler of every task."""
+        """The handler of every task, in the place of the one before it."""
+        if options.get("payload_model") is not None:
+            options["payload_model"] = TypeAdapter(options["payload_model"])
+        self.registry._specs.clear()
         self.registry.add(HandlerSpec("work", function, **options))
 
     def attempt(self, message: FetchedMessage | None = None) -> Attempt:

@@ -119,14 +119,17 @@ class System:
         schema.upgrade(parse_sql_dsn(dsn))
         self.database = Database(parse_sql_dsn(dsn), pool_size=4)
 
-    def start_server(self, *flags: str, environment: dict[str, str] | None = None) -> Process:
+    def start_server(
+        self, *flags: str, environment: dict[str, str] | None = None, wait: bool = True
+    ) -> Process:
         """Starts a server and waits until it serves. `address` is the newest one's."""
         port, worker_port = free_port(), free_port()
         arguments = [sys.executable, "-m", "atm_cli", "server"]
         arguments += ["--grpc-port", str(port), "--worker-port", str(worker_port), *flags]
         server = self._start(arguments, environment or {}, f"server-{port}.log")
         self.address = server.address = f"127.0.0.1:{port}"
-        wait_until_serving(self.address, server)
+        if wait:
+            wait_until_serving(self.address, server)
         return server
 
     def start_worker(
@@ -135,11 +138,12 @@ class System:
         processes: int = 1,
         environment: dict[str, str] | None = None,
         wait: bool = True,
+        python: str = sys.executable,
     ) -> Process:
         """Starts `dramatiq atm.actors` and waits until its workers are in the registry."""
         # By their ids: one that was there may be given up on meanwhile.
         before = self._workers()
-        arguments = [sys.executable, "-m", "dramatiq", "atm.actors", "-p", str(processes), "-t", str(threads)]
+        arguments = [python, "-m", "dramatiq", "atm.actors", "-p", str(processes), "-t", str(threads)]
         worker = self._start(arguments, environment or {}, f"worker-{secrets.token_hex(3)}.log")
         if wait:
             eventually(

@@ -68,7 +68,7 @@ def run(settings: Settings) -> int:
     """Serves until SIGTERM or SIGINT. Returns the exit code.
 
     Raises SchemaBehindError, UnavailableError (SQL), and SettingsError for an
-    address that cannot be listened on.
+    address that cannot be listened on, or when its workers refuse theirs.
     """
     logs.configure(settings.log_level)
     if settings.upgrade_db:
@@ -111,13 +111,15 @@ def _serve_in_processes(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stopping.set())
     # Workers in a supervisor of their own: they stop first.
-    supervisors = [Supervisor(server_commands(settings)), Supervisor(worker_commands(settings))]
+    workers = Supervisor(worker_commands(settings), on_refusal=stopping.set)
+    supervisors = [Supervisor(server_commands(settings)), workers]
     for supervisor in supervisors:
         supervisor.start()
     logger.info("%s serves in %d processes", settings.server_id, settings.processes)
     stopping.wait()
     for supervisor in reversed(supervisors):
         supervisor.stop()
+    _tell_refusal(workers)
 
 
 async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> None:
@@ -145,7 +147,9 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
     leadership = Leadership(database, lease, registry.instance_id)
     own_roles = Runner([registry, leadership, notifications])
     scheduler = Runner(_sweeps(settings, database, broker, dispatcher), leadership.leads)
-    supervisor = Supervisor(worker_commands(settings))
+    supervisor = Supervisor(
+        worker_commands(settings), on_refusal=lambda: loop.call_soon_threadsafe(stopping.set)
+    )
 
     for part in (dispatcher, service):
         part.start()
@@ -184,6 +188,12 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
     for last in (notifications, service, dispatcher):
         await asyncio.to_thread(last.close)
     logger.info("%s has stopped", settings.server_id)
+    _tell_refusal(supervisor)
+
+
+def _tell_refusal(workers: Supervisor) -> None:
+    if workers.refusal:
+        raise SettingsError(workers.refusal)
 
 
 def _sweeps(settings: Settings, database: Database, broker: TaskBroker, dispatcher: Dispatcher) -> list[Role]:

@@ -9,9 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+
+from atm.processes import UNUSABLE_SETTINGS
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +44,9 @@ class _Child:
         self._started_at = 0.0
         self._backoff = FIRST_BACKOFF_SECONDS
         self._start_at = 0.0
+        self._starts = 0
+        #: Whether it has ended at its first start because its settings cannot be used.
+        self.refused = False
 
     def look(self) -> None:
         """Starts it if it does not run and its wait is over."""
@@ -51,6 +56,9 @@ class _Child:
             if code is None:
                 return
             self.process = None
+            if code == UNUSABLE_SETTINGS and self._starts == 1:
+                self.refused = True
+                return
             if now - self._started_at >= WELL_SECONDS:
                 self._backoff = FIRST_BACKOFF_SECONDS
             logger.warning(
@@ -58,11 +66,12 @@ class _Child:
             )
             self._start_at = now + self._backoff
             self._backoff = min(MAX_BACKOFF_SECONDS, self._backoff * 2)
-        if now >= self._start_at:
+        if now >= self._start_at and not self.refused:
             self._start(now)
 
     def _start(self, now: float) -> None:
         self._started_at = now
+        self._starts += 1
         self.process = subprocess.Popen(
             [sys.executable, "-m", "atm.supervisor.leash", *self.command.arguments],
             env={**os.environ, **self.command.environment},
@@ -96,11 +105,15 @@ class Supervisor:
     """One thread that keeps all commands running.
 
     The thread lives as long as the supervisor: its children are bound to it,
-    and end with it.
+    and end with it. `on_refusal` is called when a command refuses its settings
+    at its first start: that one is not started again. One that ran before goes
+    on being tried, for its handlers' files may be in the middle of a change.
     """
 
-    def __init__(self, commands: Sequence[Command]) -> None:
+    def __init__(self, commands: Sequence[Command], on_refusal: Callable[[], object] = lambda: None) -> None:
         self._children = [_Child(command) for command in commands]
+        self._on_refusal = on_refusal
+        self.refusal = ""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="atm-supervisor", daemon=True)
 
@@ -123,6 +136,9 @@ class Supervisor:
         """One look: starts what does not run, and whose wait is over."""
         for child in self._children:
             child.look()
+            if child.refused and not self.refusal:
+                self.refusal = f"{child.command.name} cannot run with these settings; it says why above"
+                self._on_refusal()
 
     def _run(self) -> None:
         while not self._stopping.wait(_LOOK_SECONDS):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, ClassVar, Literal, Protocol, TypedDict, Unpack
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from atm.errors import SettingsError
 from atm.models import TaskConfig, now
@@ -20,10 +20,18 @@ from atm.testing.clock import Clock
 from atm.testing.moments import Moment
 from atm.testing.run import HandlerRun
 from atm.values import encode_values
-from atm.worker.handlers import REGISTRY, HandlerSpec
+from atm.worker.handlers import REGISTRY, HandlerSpec, timeout_ms
 
 Handler = Callable[..., Any] | str
-Payload = Mapping[str, Any] | BaseModel | None
+
+
+class Dataclass(Protocol):
+    """An instance of any dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+Payload = Mapping[str, Any] | BaseModel | Dataclass | None
 
 TASK_ID = "00000000-0000-7000-8000-000000000001"
 _PRIORITIES = {"normal": 0, "high": 1}
@@ -58,8 +66,8 @@ def run_handler(
     """Runs one attempt of a handler in the calling thread, to its end.
 
     `handler` is a function with `@handler`, or the name of a type. `payload`
-    holds Python values, as for `Client.create_task`, or is a pydantic model;
-    it reaches the handler as if it had travelled. An async handler runs on an
+    holds Python values, as for `Client.create_task`, or is a pydantic model
+    or a dataclass; it reaches the handler as if it had travelled. An async handler runs on an
     event loop of its own, in a thread of its own. One with
     isolation="process" runs in the calling thread, too, unless `isolate=True`:
     then its process imports the module that the handler is from, and sleeps
@@ -105,7 +113,7 @@ def _new_run(handler: Handler, payload: Payload, skip_sleeps: bool, options: Opt
     spec = _spec_of(handler)
     isolated = spec.isolation == "process" and options.get("isolate", False)
     if not isolated:
-        spec = replace(spec, isolation="none")
+        spec = dataclasses.replace(spec, isolation="none")
     task = _task(spec, payload, options)
     limit = task["timeout_ms"] / 1000 if task["timeout_ms"] else None
     return HandlerRun(
@@ -117,7 +125,7 @@ def _new_run(handler: Handler, payload: Payload, skip_sleeps: bool, options: Opt
         time_out_at=options.get("time_out_at"),
         requested_by=options.get("requested_by", "test"),
         environment={
-            "ATM_HANDLERS": spec.function.__module__,
+            "ATM_HANDLERS": spec.module,
             "PYTHONPATH": os.pathsep.join(path or str(os.curdir) for path in sys.path),
         },
     )
@@ -139,8 +147,9 @@ def _spec_of(handler: Handler) -> HandlerSpec:
 def _task(spec: HandlerSpec, payload: Payload, options: Options) -> dict[str, Any]:
     """The columns of the task, while the attempt runs. Raises InvalidArgumentError."""
     config = TaskConfig(task_type=spec.task_type, updated_at=now(), **spec.defaults())
-    if isinstance(payload, BaseModel):
-        payload = payload.model_dump(mode="json", by_alias=True)
+    values: Any = payload
+    if isinstance(payload, BaseModel) or dataclasses.is_dataclass(payload):
+        values = TypeAdapter(type(payload)).dump_python(payload, mode="json", by_alias=True)
     attempt = options.get("attempt", 1)
     retry_count = options.get("retry_count")
     max_retry = options.get("max_retry")
@@ -152,9 +161,9 @@ def _task(spec: HandlerSpec, payload: Payload, options: Options) -> dict[str, An
     new = NewTask(
         spec.task_type,
         _PRIORITIES.get(priority, -1) if isinstance(priority, str) else priority,
-        encode_values(payload),
+        encode_values(values),
         config.max_retry if max_retry is None else max_retry,
-        config.default_timeout_ms if timeout is None else round(timeout * 1000),
+        config.default_timeout_ms if timeout is None else timeout_ms(timeout),
     )
     check_new_task(new)
     return {

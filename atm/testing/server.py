@@ -32,7 +32,7 @@ def serving(handlers: Sequence[str], python_path: Sequence[str]) -> Iterator[Atm
     """
     # By the module, for tests may have registered handlers that no worker knows.
     specs = load(handlers).specs()
-    wanted = {spec.task_type for spec in specs if spec.function.__module__ in handlers}
+    wanted = {spec.task_type for spec in specs if spec.module in handlers}
 
     def ready(address: str) -> bool:
         with (

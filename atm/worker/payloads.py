@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from atm.values import encode_values
 from atm.worker.result_faults import fault_in, fault_in_model
@@ -24,21 +26,26 @@ class ResultError(Exception):
     """What the handler returned cannot be kept; the message says why."""
 
 
-def bind(payload: Mapping[str, str], model: type[BaseModel] | None) -> Any:
-    """The payload as a dict of strings, or as `model`. Raises PayloadError.
+def bind(payload: Mapping[str, str], model: TypeAdapter[Any] | None) -> Any:
+    """The payload as a dict of strings, or as `model` makes it. Raises PayloadError.
 
     A field takes its string as it is, if it can (`"5"` fits a str and an int);
-    otherwise the string is read as JSON.
+    otherwise the string is read as JSON. An empty payload that does not fit is
+    None where that is allowed.
     """
     if model is None:
         return dict(payload)
     try:
-        return model.model_validate(dict(payload))
+        return model.validate_python(dict(payload))
     except ValidationError as error:
-        misfits = {item["loc"][0] for item in error.errors() if item["loc"]}
+        # Beside fields, places have the names of a union's members.
+        misfits = {name for item in error.errors() for name in item["loc"]}
+    if not payload:
+        with suppress(ValidationError):
+            return model.validate_python(None)
     decoded = {key: _json(text) if key in misfits else text for key, text in payload.items()}
     try:
-        return model.model_validate(decoded)
+        return model.validate_python(decoded)
     except ValidationError as error:
         raise PayloadError(_explain(error)) from error
 
@@ -55,6 +62,7 @@ def encode_result(value: Any) -> dict[str, str]:
 
 
 def _encode(value: Any) -> dict[str, str]:
+    _refuse_unfinished(value)
     if isinstance(value, BaseModel):
         try:
             value = value.model_dump(mode="json")
@@ -74,6 +82,19 @@ def _encode(value: Any) -> dict[str, str]:
             f"({sizes[largest]} of them are {largest[:100]!r})"
         )
     return result
+
+
+def _refuse_unfinished(value: Any) -> None:
+    """Raises ResultError for what is not a result, but something that would yet have to be run."""
+    if inspect.iscoroutine(value):
+        value.close()  # or Python warns that it was never awaited
+    if inspect.isawaitable(value):
+        raise ResultError(
+            f"the handler is a plain function and returned an awaitable ({type(value).__name__}), "
+            "which nobody awaits; make it an `async def` that awaits it"
+        )
+    if inspect.isgenerator(value) or inspect.isasyncgen(value):
+        raise ResultError("the handler returned a generator, which nobody iterates; return a list")
 
 
 def _json(text: str) -> Any:

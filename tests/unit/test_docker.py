@@ -45,3 +45,12 @@ def test_the_image_copies_what_exists() -> None:
         if line.startswith("COPY"):
             for source in line.split()[1:-1]:
                 assert (ROOT / source).exists(), source
+
+
+def test_pid_1_of_every_container_of_atm_is_an_init() -> None:
+    dockerfile = (ROOT / "docker/Dockerfile").read_text()
+    assert "install -y --no-install-recommends tini" in dockerfile
+    assert 'ENTRYPOINT ["tini", "--", "atm"]' in dockerfile
+    for service in COMPOSE["services"].values():
+        if "build" in service and "entrypoint" in service:
+            assert service["entrypoint"][:2] == ["tini", "--"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from atm.errors import SettingsError
 from atm.retrying import Retry
 from atm.worker import handlers
 from atm.worker.handlers import HandlerRegistry, HandlerSpec, handler, load
+from atm.worker.payloads import bind
 
 
 class Payload(BaseModel):
@@ -30,7 +32,7 @@ def test_a_handler_brings_its_defaults_and_nothing_that_is_the_operators(registr
 
     spec = registry.get("mail")
     assert spec is not None
-    assert spec.payload_model is Payload
+    assert bind({"name": "Ada"}, spec.payload_model) == Payload(name="Ada")
     defaults = spec.defaults()
     assert (defaults["default_timeout_ms"], defaults["max_retry"], defaults["retry_delay_ms"]) == (
         1500,
@@ -79,3 +81,73 @@ def test_two_functions_for_one_type_are_refused(registry: HandlerRegistry) -> No
 def test_a_module_that_is_not_there_is_named() -> None:
     with pytest.raises(SettingsError, match=r"ATM_HANDLERS: there is no module 'no_such_module'"):
         load(["no_such_module"])
+
+
+#: A module's text, and what is said of it.
+UNUSABLE = {
+    "exits": (
+        "import sys\nsys.exit('no config')",
+        r"exits when it is imported \(SystemExit: no config\) \(.*line 2",
+    ),
+    "exits as if all were well": ("raise SystemExit(0)", "exits when it is imported"),
+    "exits without a word": ("raise SystemExit", "exits when it is imported"),
+    "ends a generator": ("raise GeneratorExit('x')", "cannot be imported: GeneratorExit: x"),
+    "is cancelled": ("import asyncio\nraise asyncio.CancelledError", "cannot be imported: CancelledError"),
+    "raises": ("def f():\n    1 / 0\nf()", r"cannot be imported: ZeroDivisionError: .*line 2\)"),
+    "raises what has no text": (
+        "class E(BaseException):\n    def __str__(self): 1 / 0\n    __repr__ = __str__\nraise E",
+        "cannot be imported: E: .its text cannot be shown: ZeroDivisionError",
+    ),
+    "raises several": ("raise BaseExceptionGroup('all', [SystemExit(1)])", "BaseExceptionGroup: all"),
+    "is not Python": ("def f(:", "cannot be imported: SyntaxError"),
+    "holds a null": ("x = 1\0", "cannot be imported: (SyntaxError|ValueError)"),
+    "needs another module": (
+        "import no_such_library",
+        "cannot be imported: ModuleNotFoundError: .*no_such_library",
+    ),
+    "imports itself": ("from unusable_module import f\ndef f(): ...", "ImportError: .*circular import"),
+    "names what is not there": (
+        "from os import no_such_name",
+        "cannot be imported: ImportError: .*no_such_name",
+    ),
+    "recurses": ("def f(): f()\nf()", "cannot be imported: RecursionError"),
+    "registers what cannot work": (
+        "from atm import handler\n@handler('x')\ndef f(context): ...",
+        r"unusable_module: @handler\('x'\): unusable_module.f must take \(context, payload\)",
+    ),
+    "registers an option that cannot be": (
+        "from atm import handler\nhandler('x', timeout='5')",
+        r"unusable_module: @handler\('x'\): timeout is a number",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", UNUSABLE)
+def test_a_module_that_cannot_be_imported_is_named_with_what_happened(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, said = UNUSABLE[what]
+    (tmp_path / "unusable_module.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(SettingsError, match=f"^ATM_HANDLERS: (.*{said})") as refused:
+        load(["unusable_module"])
+    assert "unusable_module" in str(refused.value)
+
+
+def test_ctrl_c_while_a_module_is_imported_is_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "interrupted_module.py").write_text("raise KeyboardInterrupt")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        load(["interrupted_module"])
+
+
+@pytest.mark.parametrize("name", ["json.no_such_part", "json.decoder.deeper", "no.such.package", "orders.py"])
+def test_a_part_of_a_package_that_is_not_there_is_named(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"ATM_HANDLERS: there is no module '{name}' on the Python path"):
+        load([name])
+
+
+@pytest.mark.parametrize("name", [".relative", "", "..", "a/b", "\0"])
+def test_what_is_no_name_of_a_module_is_refused(name: str) -> None:
+    with pytest.raises(SettingsError, match="ATM_HANDLERS: "):
+        load([name])

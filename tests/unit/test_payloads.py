@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from atm.worker.payloads import MAX_RESULT_BYTES, PayloadError, ResultError, bind, encode_result
 
@@ -20,13 +20,13 @@ def test_without_a_model_the_strings_come_as_they_are() -> None:
 
 
 def test_a_model_takes_strings_where_they_fit_and_json_where_they_do_not() -> None:
-    bound = bind({"name": "5", "count": "7", "tags": '["x", "y"]', "raw": "null"}, Model)
+    bound = bind({"name": "5", "count": "7", "tags": '["x", "y"]', "raw": "null"}, TypeAdapter(Model))
     assert bound == Model(name="5", count=7, tags=["x", "y"], raw="null")
 
 
 def test_a_payload_that_does_not_fit_is_refused_by_field() -> None:
     with pytest.raises(PayloadError, match=r"count: .*; tags: "):
-        bind({"name": "a", "count": "many", "tags": "no list"}, Model)
+        bind({"name": "a", "count": "many", "tags": "no list"}, TypeAdapter(Model))
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from atm.worker.executors.coroutine import CoroutineExecutor
 from atm.worker.executors.thread import ThreadExecutor
 from atm.worker.interruption import Kind, Stopped
 from atm.worker.log_buffer import LogBuffer
+from atm.worker.output import use_in_child
 from atm.worker.payloads import ResultError, bind, encode_result
 from atm.worker.texts import name_of, plain, text_of, traceback_of
 
@@ -119,11 +120,13 @@ def _result_of(attempt: Attempt) -> dict[str, str]:
 def main() -> None:
     """Runs the attempt that the worker orders."""
     die_with_parent()
+    streams = use_in_child()
     channel = _Channel(int(sys.argv[1]))
     order = channel.receive()
     if order is not None:
         channel.send(_run(channel, order))
-    sys.stdout.flush()
+    for stream in streams:
+        stream.close()
     # Threads and exit handlers of the user's code have had their say.
     os._exit(0)
 

@@ -9,6 +9,7 @@ from typing import Any
 from dramatiq import Middleware
 
 from atm.errors import AtmError
+from atm.worker.output import end_boot
 from atm.worker.runtime import WorkerRuntime
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,10 @@ class Lifecycle(Middleware):
         except Exception:
             logger.exception("the worker cannot start")
             sys.exit(1)
+
+    def after_worker_boot(self, broker: Any, worker: Any) -> None:
+        """The threads are started. The main process reads what they print from now on."""
+        end_boot()
 
     def before_worker_shutdown(self, broker: Any, worker: Any) -> None:
         """The threads still run, and end their attempts."""

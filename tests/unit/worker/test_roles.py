@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import signal
+import subprocess
+import warnings
 from types import SimpleNamespace
 from typing import Any, cast
 
+import psutil
 import pytest
 from fake_worker import AWAY, FakeDatabase, FakeWorker, claimed, task_id
+from fix_system import eventually
 
 from atm.errors import UnavailableError
 from atm.models import Worker, now
@@ -401,3 +405,22 @@ def test_a_worker_whose_parent_is_gone_stops_and_ends_for_certain(monkeypatch: p
     monkeypatch.setattr(orphan_module, "time", SimpleNamespace(sleep=done.append))
     watch.run_once()
     assert done == [(4711, signal.SIGTERM), EXIT_SECONDS, 1]
+
+
+def test_children_that_a_handler_forgot_are_reaped_and_others_are_left_to_who_waits_for_them() -> None:
+    kept = subprocess.Popen(["sh", "-c", "exit 3"])
+    forgotten = _forget()
+    watch = OrphanWatch()
+
+    def reaped() -> bool:
+        watch.run_once()
+        return not psutil.pid_exists(forgotten)
+
+    eventually(reaped)
+    assert kept.wait() == 3
+
+
+def _forget() -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        return subprocess.Popen(["sleep", "0.1"]).pid
