@@ -1,4 +1,4 @@
-"""Keeps commands running: one that ends is started again, after a while that grows."""
+"""Keeps commands running: one that ends is started again, after a while that grows where it failed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+
+from atm.processes import EXIT_RECYCLED
 
 logger = logging.getLogger(__name__)
 
@@ -53,18 +55,23 @@ class _Child:
             self.process = None
             if now - self._started_at >= WELL_SECONDS:
                 self._backoff = FIRST_BACKOFF_SECONDS
-            logger.warning(
-                "%s ended (%s); started again in %.1f s", self.command.name, _how(code), self._backoff
-            )
-            self._start_at = now + self._backoff
-            self._backoff = min(MAX_BACKOFF_SECONDS, self._backoff * 2)
+            if code == EXIT_RECYCLED:
+                # It has done its share, and wants to be started anew.
+                logger.info("%s ended, as it shall after its share of work; started again", self.command.name)
+                self._start_at = now
+            else:
+                logger.warning(
+                    "%s ended (%s); started again in %.1f s", self.command.name, _how(code), self._backoff
+                )
+                self._start_at = now + self._backoff
+                self._backoff = min(MAX_BACKOFF_SECONDS, self._backoff * 2)
         if now >= self._start_at:
             self._start(now)
 
     def _start(self, now: float) -> None:
         self._started_at = now
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "atm.supervisor.leash", *self.command.arguments],
+            [sys.executable, "-m", "atm.supervisor.leash", str(os.getpid()), *self.command.arguments],
             env={**os.environ, **self.command.environment},
             stdin=subprocess.DEVNULL,
             # Ctrl-C in a terminal is for the supervisor: it decides in which order to stop.
@@ -101,6 +108,7 @@ class Supervisor:
 
     def __init__(self, commands: Sequence[Command]) -> None:
         self._children = [_Child(command) for command in commands]
+        self._held = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="atm-supervisor", daemon=True)
 
@@ -108,6 +116,10 @@ class Supervisor:
         """Starts every command."""
         if self._children:
             self._thread.start()
+
+    def hold(self) -> None:
+        """Starts nothing any more: what ends now was told to stop, by whoever told this process."""
+        self._held.set()
 
     def stop(self) -> None:
         """Asks all of them to end, and kills those that take too long."""
@@ -126,7 +138,8 @@ class Supervisor:
 
     def _run(self) -> None:
         while not self._stopping.wait(_LOOK_SECONDS):
-            self.run_once()
+            if not self._held.is_set():
+                self.run_once()
         for child in self._children:
             child.signal(signal.SIGTERM)
         end = time.monotonic() + max(child.command.stop_seconds for child in self._children)
