@@ -11,6 +11,7 @@ import dramatiq
 
 from atm.broker import keys
 from atm.errors import AtmError
+from atm.processes import Parent, die_with_parent
 from atm.settings import Settings
 from atm.worker.attempt import Attempt
 from atm.worker.consumer import WorkerBroker
@@ -19,6 +20,14 @@ from atm.worker.middleware.cancel import Cancel
 from atm.worker.middleware.lifecycle import Lifecycle
 from atm.worker.middleware.retries import Retries
 from atm.worker.runtime import WorkerRuntime
+from atm.worker.signals import StopSignals
+
+# Before handlers are imported, which may take long: a worker that boots drains, too, and goes with
+# its master.
+_signals = StopSignals()
+_signals.take_over()
+if (_parent := Parent()).is_told:
+    die_with_parent(parent=_parent.nearest)
 
 try:
     _settings = Settings.load()
@@ -33,7 +42,7 @@ broker = WorkerBroker(
     _settings.redis_url,
     _runtime,
     prefix=_settings.redis_prefix,
-    middleware=[Lifecycle(_runtime), Cancel(), Retries(_runtime)],
+    middleware=[Lifecycle(_runtime, _signals), Cancel(), Retries(_runtime)],
     consumer_timeout=_settings.worker_lease_seconds,
 )
 dramatiq.set_broker(broker)

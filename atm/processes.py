@@ -1,4 +1,4 @@
-"""What long-running processes share: an end with their parent, exit codes, a heap that is rarely looked at."""
+"""What long-running processes share: an end with their parent, exit codes, a heap that is rarely read."""
 
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ from atm.worker.executors.thread import ThreadExecutor
 from atm.worker.interruption import Kind, Stopped
 from atm.worker.log_buffer import LogBuffer
 from atm.worker.payloads import ResultError, bind, encode_result
+from atm.worker.signals import ignore_stops
 from atm.worker.texts import name_of, text_of, traceback_of
 
 _WATCH_SECONDS = 0.05
@@ -111,6 +112,8 @@ def _run(channel: _Channel, order: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Runs the attempt that the worker orders."""
+    # A signal to all processes of the worker is the worker's: it tells this one when to stop.
+    ignore_stops()
     die_with_parent()
     channel = _Channel(int(sys.argv[1]))
     order = channel.receive()

@@ -6,12 +6,14 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 from atm.errors import TaskInterrupted
 from atm.worker.attempt import Attempt
 from atm.worker.interruption import Interruption, Stopped
 from atm.worker.texts import name_of, text_of
+from atm.worker.whereabouts import frame_of_task
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +33,10 @@ class _TaskHandle:
         if elapsed >= self._next_at:
             self._next_at = elapsed + _REPEAT_SECONDS
             self._loop.call_soon_threadsafe(self._cancel)
+
+    def frame(self) -> FrameType | None:
+        """Where its coroutine is."""
+        return frame_of_task(self._task)
 
     def _cancel(self) -> None:
         if not self._task.done():
