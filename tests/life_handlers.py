@@ -62,7 +62,8 @@ def leave_thread(context: Context, payload: dict[str, str]) -> None:
     threading.Thread(target=time.sleep, args=(600,)).start()
 
 
-def _sleep() -> None:
+def _sleep(ready: int) -> None:
+    os.write(ready, b".")
     time.sleep(600)
 
 
@@ -79,10 +80,11 @@ def isolated_stop_children(context: Context, payload: dict[str, str]) -> dict[st
 
 
 def _stopped_children() -> dict[str, int | None]:
-    forked = multiprocessing.get_context("fork").Process(target=_sleep)
+    reader, writer = os.pipe()
+    forked = multiprocessing.get_context("fork").Process(target=_sleep, args=(writer,))
     forked.start()
     program = subprocess.Popen(["sleep", "600"])
-    time.sleep(0.2)
+    os.read(reader, 1)
     forked.terminate()
     program.terminate()
     forked.join(20)

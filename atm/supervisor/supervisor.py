@@ -133,13 +133,13 @@ class Supervisor:
 
     def run_once(self) -> None:
         """One look: starts what does not run, and whose wait is over."""
-        for child in self._children:
-            child.look()
+        if not self._held.is_set():
+            for child in self._children:
+                child.look()
 
     def _run(self) -> None:
         while not self._stopping.wait(_LOOK_SECONDS):
-            if not self._held.is_set():
-                self.run_once()
+            self.run_once()
         for child in self._children:
             child.signal(signal.SIGTERM)
         end = time.monotonic() + max(child.command.stop_seconds for child in self._children)
