@@ -12,7 +12,7 @@ import dramatiq
 
 from atm.broker import keys
 from atm.errors import AtmError
-from atm.processes import UNUSABLE_SETTINGS
+from atm.processes import UNUSABLE_SETTINGS, Parent, die_with_parent
 from atm.settings import Settings
 from atm.worker.attempt import Attempt
 from atm.worker.consumer import WorkerBroker
@@ -22,6 +22,14 @@ from atm.worker.middleware.lifecycle import Lifecycle
 from atm.worker.middleware.retries import Retries
 from atm.worker.output import use_in_worker
 from atm.worker.runtime import WorkerRuntime
+from atm.worker.signals import StopSignals
+
+# Before handlers are imported, which may take long: a worker that boots drains, too, and goes with
+# its master.
+_signals = StopSignals()
+_signals.take_over()
+if (_parent := Parent()).is_told:
+    die_with_parent(parent=_parent.nearest)
 
 # Before the handlers' modules, which may print.
 use_in_worker()
@@ -39,7 +47,7 @@ broker = WorkerBroker(
     _settings.redis_url,
     _runtime,
     prefix=_settings.redis_prefix,
-    middleware=[Lifecycle(_runtime), Cancel(), Retries(_runtime)],
+    middleware=[Lifecycle(_runtime, _signals), Cancel(), Retries(_runtime)],
     consumer_timeout=_settings.worker_lease_seconds,
 )
 dramatiq.set_broker(broker)

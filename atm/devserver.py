@@ -51,15 +51,16 @@ def up(*, data_dir: Path, **flags: Any) -> int:
         embedded_redis = Supervisor([valkey_command(folder)])
         embedded_redis.start()
         # Until the server has taken over, a signal must not leave Valkey behind.
-        previous = signal.signal(signal.SIGTERM, _interrupted)
+        signal.signal(signal.SIGTERM, _interrupted)
         try:
             _wait_for_redis(settings.redis_url)
             return run(settings)
         except KeyboardInterrupt:
             return 0
         finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
             embedded_redis.stop()
-            signal.signal(signal.SIGTERM, previous)
 
 
 @contextlib.contextmanager
@@ -91,7 +92,15 @@ def embedded(
         port, worker_port = _free_ports(2)
         log = Path(folder) / "server.log"
         command = [
-            *(sys.executable, "-m", "atm.supervisor.leash", sys.executable, "-m", "atm_cli"),
+            *(
+                sys.executable,
+                "-m",
+                "atm.supervisor.leash",
+                str(os.getpid()),
+                sys.executable,
+                "-m",
+                "atm_cli",
+            ),
             *("up", "--data-dir", str(Path(folder) / "data"), "--workers", str(workers)),
             *("--grpc-port", str(port), "--worker-port", str(worker_port)),
         ]

@@ -221,6 +221,8 @@ class Worker(SQLModel, table=True):
     last_heartbeat_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
     # Milliseconds; negative: its clock is behind the database's.
     clock_ahead_ms: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
+    # The tasks whose handlers hold a thread although their attempts have ended.
+    stuck_tasks: list[str] | None = Field(default=None, sa_column=Column(JsonText))
 
 
 class Server(SQLModel, table=True):

@@ -1,15 +1,24 @@
-"""What processes share: standard streams, an end with their parent, a garbage collector with little to do."""
+"""What processes share: standard streams, an end with their parent, exit codes, a heap seldom read."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import multiprocessing
 import os
 import signal
 import sys
 
+import psutil
+
 #: How a worker ends whose settings or handlers cannot be used: started again, it would end so again.
 UNUSABLE_SETTINGS = os.EX_CONFIG
+#: The exit code of a worker that has done its share of work (ATM_MAX_TASKS, ATM_MAX_MEMORY_MB):
+#: its parent starts it anew, and nothing is wrong. EX_TEMPFAIL in sysexits.h.
+EXIT_RECYCLED = 75
+#: The exit code of a worker whose threads are held by handlers that do not return. EX_SOFTWARE.
+EXIT_STUCK = 70
+
 _PR_SET_PDEATHSIG = 1
 #: New objects that make the collector look for cycles. Requests and tasks make
 #: hardly any; the default, 700, had it look after every few of them.
@@ -27,16 +36,41 @@ def freeze_heap() -> None:
     gc.set_threshold(_COLLECT_AFTER, 10, 10)
 
 
-def die_with_parent(signal_number: int = signal.SIGKILL) -> None:
+class Parent:
+    """The process that this one shall not outlive; `pid` is its id.
+
+    In a process of multiprocessing, as Dramatiq's workers are, that id was
+    told when it was made: a parent that died before anything was looked at is
+    noticed, too.
+    """
+
+    def __init__(self) -> None:
+        seen = os.getppid()
+        told = multiprocessing.parent_process()
+        self.is_told = told is not None
+        self.pid = seen if told is None or told.pid is None else told.pid
+        #: Whose child this process is while its parent lives: the parent's, or that of a fork server
+        #: which the parent has started.
+        self.nearest = seen if seen != self.pid and _parent_of(seen) == self.pid else self.pid
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it has ended."""
+        return os.getppid() != self.nearest
+
+
+def die_with_parent(signal_number: int = signal.SIGKILL, parent: int | None = None) -> None:
     """This process gets the signal when its parent ends (the parent's thread that started it).
 
     On Linux by the kernel; elsewhere nothing happens here, and the process has
-    to look at `os.getppid()` itself.
+    to look at `os.getppid()` itself. `parent` is who it should be, where that
+    is known: it may have ended before.
     """
     if sys.platform != "linux":
         return
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
+    if parent is None:
+        parent = os.getppid()
+    _set_death_signal(signal_number)
     if os.getppid() != parent:
         # It ended before the kernel was told.
         os.kill(os.getpid(), signal_number)
@@ -60,3 +94,20 @@ def open_standard_streams() -> None:
         setattr(sys, f"__{name}__", stream)
         if getattr(sys, name) is None:
             setattr(sys, name, stream)
+
+
+def outlive_parent() -> None:
+    """Undoes `die_with_parent`: the process looks at its parent itself, and stops in order."""
+    if sys.platform == "linux":
+        _set_death_signal(0)
+
+
+def _set_death_signal(number: int) -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+
+def _parent_of(pid: int) -> int | None:
+    try:
+        return psutil.Process(pid).ppid()
+    except psutil.Error:
+        return None

@@ -78,6 +78,10 @@ class Settings(BaseSettings):
     shutdown_grace_seconds: float = Field(10.0, ge=0)
     # How long a stopping worker waits for what runs, before it hands it back.
     drain_seconds: float = Field(30.0, ge=0)
+    # A worker process ends, and its parent starts another, after this many tasks, or above this much
+    # memory; 0: never.
+    max_tasks: int = Field(0, ge=0)
+    max_memory_mb: int = Field(0, ge=0)
     heartbeat_seconds: float = Field(2.0, gt=0)
     # A worker without a heartbeat for this long has lost its tasks.
     worker_lease_seconds: float = Field(8.0, gt=0)

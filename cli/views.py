@@ -125,6 +125,12 @@ LOGS: View[TaskLog] = View(
     ),
 )
 
+
+def _load(worker: Worker) -> str:
+    stuck = f", {len(worker.stuck_tasks)} stuck" if worker.stuck_tasks else ""
+    return f"{worker.load}/{worker.capacity}{stuck}"
+
+
 WORKERS: View[Worker] = View(
     name=lambda worker: worker.worker_id,
     columns=(
@@ -132,11 +138,12 @@ WORKERS: View[Worker] = View(
         Column("STATUS", lambda worker: worker.status, lambda worker: status_style(worker.status)),
         Column("HOST", lambda worker: worker.host, free=True),
         Column("PID", lambda worker: str(worker.pid)),
-        Column("LOAD", lambda worker: f"{worker.load}/{worker.capacity}"),
+        Column("LOAD", _load, lambda worker: "red" if worker.stuck_tasks else ""),
         Column("HEARTBEAT", lambda worker: moment(worker.last_heartbeat_at)),
         Column("STARTED", lambda worker: moment(worker.started_at), wide=True),
         Column("CLOCK", lambda worker: _ahead(worker.clock_ahead_ms), wide=True),
         Column("VERSION", lambda worker: worker.version, wide=True),
+        Column("STUCK", lambda worker: ",".join(worker.stuck_tasks), wide=True, free=True),
         Column("TYPES", lambda worker: ",".join(worker.task_types), wide=True, free=True),
     ),
 )

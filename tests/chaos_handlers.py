@@ -7,7 +7,7 @@ import ctypes
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from atm import Context, Retry, handler
 
@@ -91,3 +91,12 @@ def gil(context: Context, payload: dict[str, str]) -> dict[str, int]:
         # PyDLL, unlike CDLL, does not give the lock away for the call.
         ctypes.PyDLL(None).sleep(int(payload["seconds"]))
         return {"attempt": context.attempt}
+
+
+@handler("chaos_hang", max_retry=0)
+def hang(context: Context, payload: dict[str, str]) -> None:
+    """Never ends, whatever is raised in its thread."""
+    _write(context, "start")
+    while True:
+        with suppress(BaseException):
+            time.sleep(1)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -138,12 +138,12 @@ class System:
         processes: int = 1,
         environment: dict[str, str] | None = None,
         wait: bool = True,
-        python: str = sys.executable,
+        program: Sequence[str] = (sys.executable, "-m", "dramatiq"),
     ) -> Process:
         """Starts `dramatiq atm.actors` and waits until its workers are in the registry."""
         # By their ids: one that was there may be given up on meanwhile.
         before = self._workers()
-        arguments = [python, "-m", "dramatiq", "atm.actors", "-p", str(processes), "-t", str(threads)]
+        arguments = [*program, "atm.actors", "-p", str(processes), "-t", str(threads)]
         worker = self._start(arguments, environment or {}, f"worker-{secrets.token_hex(3)}.log")
         if wait:
             eventually(
@@ -235,6 +235,15 @@ def health(address: str, service: str) -> int:
 def new_system(request: pytest.FixtureRequest, tmp_path: Path, valkey: Valkey) -> Iterator[System]:
     """A system of the test's own, without processes yet, on each database in turn."""
     made = System(tmp_path, valkey.address, new_dsn(request.param, request, tmp_path))
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def lone_system(tmp_path: Path, valkey: Valkey) -> Iterator[System]:
+    """The same on SQLite alone, for what concerns processes and signals; it has the handlers that hurt."""
+    made = System(tmp_path, valkey.address, f"sqlite:///{tmp_path / 'atm.db'}")
+    made.environment["ATM_HANDLERS"] = "sample_handlers,life_handlers"
     yield made
     made.stop()
 

@@ -148,6 +148,8 @@ class Worker(_Record):
 
     `status` is RUNNING, DRAINING, or LOST once its heartbeats stopped.
     `clock_ahead_ms` is how far its machine's clock is ahead of the database's.
+    `stuck_tasks` are those whose handlers hold a thread although their attempts
+    have ended.
     """
 
     worker_id: str
@@ -161,6 +163,7 @@ class Worker(_Record):
     last_heartbeat_at: datetime | None = None
     version: str = ""
     clock_ahead_ms: int = 0
+    stuck_tasks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

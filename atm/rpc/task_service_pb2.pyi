@@ -229,7 +229,7 @@ class GetTaskLogsResponse(_message.Message):
     def __init__(self, logs: _Optional[_Iterable[_Union[TaskLog, _Mapping]]] = ...) -> None: ...
 
 class Worker(_message.Message):
-    __slots__ = ("worker_id", "host", "pid", "capacity", "load", "task_types", "status", "started_at", "last_heartbeat_at", "version", "clock_ahead_ms")
+    __slots__ = ("worker_id", "host", "pid", "capacity", "load", "task_types", "status", "started_at", "last_heartbeat_at", "version", "clock_ahead_ms", "stuck_tasks")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
@@ -241,6 +241,7 @@ class Worker(_message.Message):
     LAST_HEARTBEAT_AT_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CLOCK_AHEAD_MS_FIELD_NUMBER: _ClassVar[int]
+    STUCK_TASKS_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     host: str
     pid: int
@@ -252,7 +253,8 @@ class Worker(_message.Message):
     last_heartbeat_at: _timestamp_pb2.Timestamp
     version: str
     clock_ahead_ms: int
-    def __init__(self, worker_id: _Optional[str] = ..., host: _Optional[str] = ..., pid: _Optional[int] = ..., capacity: _Optional[int] = ..., load: _Optional[int] = ..., task_types: _Optional[_Iterable[str]] = ..., status: _Optional[str] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_heartbeat_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., version: _Optional[str] = ..., clock_ahead_ms: _Optional[int] = ...) -> None: ...
+    stuck_tasks: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, worker_id: _Optional[str] = ..., host: _Optional[str] = ..., pid: _Optional[int] = ..., capacity: _Optional[int] = ..., load: _Optional[int] = ..., task_types: _Optional[_Iterable[str]] = ..., status: _Optional[str] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_heartbeat_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., version: _Optional[str] = ..., clock_ahead_ms: _Optional[int] = ..., stuck_tasks: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListWorkersRequest(_message.Message):
     __slots__ = ()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -108,8 +110,7 @@ def _serve_in_processes(settings: Settings) -> None:
             except OSError as error:
                 raise _not_listening(option, f"{settings.host}:{port}") from error
     stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stopping.set())
+    _at_signals(stopping.set)
     # Workers in a supervisor of their own: they stop first.
     workers = Supervisor(worker_commands(settings), on_refusal=stopping.set)
     supervisors = [Supervisor(server_commands(settings)), workers]
@@ -117,16 +118,32 @@ def _serve_in_processes(settings: Settings) -> None:
         supervisor.start()
     logger.info("%s serves in %d processes", settings.server_id, settings.processes)
     stopping.wait()
+    # The signal may have come to all processes.
+    for supervisor in supervisors:
+        supervisor.hold()
     for supervisor in reversed(supervisors):
         supervisor.stop()
     _tell_refusal(workers)
 
 
+def _at_signals(stop: Callable[[], None]) -> None:
+    """Has the process stop in order at signals, however often they come, until it has ended."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # Started with nohup, it outlives its terminal.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda _number, _frame: stop())
+
+
 async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+
+    def stop() -> None:
+        # Also when the loop has ended: it would take its own handlers with it.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(stopping.set)
+
+    _at_signals(stop)
 
     dispatcher = Dispatcher(broker)
     service = TaskService(
@@ -169,6 +186,8 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
     )
     freeze_heap()
     await stopping.wait()
+    # The signal may have come to all processes.
+    supervisor.hold()
 
     logger.info("%s stops: it takes no new calls", settings.server_id)
     # First the word to load balancers, then the lead to another server, then

@@ -125,7 +125,7 @@ def task_log(row: TaskLog) -> pb.TaskLog:
 
 def worker(row: Worker) -> pb.Worker:
     """A worker on the wire."""
-    return _fill(pb.Worker(), _WORKER, row.__dict__)
+    return _fill(pb.Worker(), _WORKER, {**row.__dict__, "stuck_tasks": row.stuck_tasks or ()})
 
 
 def server(row: Server, leader: Leader) -> pb.Server:

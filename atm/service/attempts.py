@@ -30,6 +30,7 @@ _CLOCKS_AGREE = timedelta(seconds=1)
 _SAME_WORDS = 500
 #: Attempts that are ended in one transaction when their worker is gone.
 _ENDED_TOGETHER = 100
+_DIED = WorkerLost("its worker died")
 
 
 @dataclass(frozen=True)
@@ -166,11 +167,11 @@ class AttemptService:
         answers = self._database.write(partial(self.apply, items=ends))
         return [answer if isinstance(answer, Status) else None for answer in answers]
 
-    def end_abandoned(self, unbegun: AbstractSet[tuple[str, int]]) -> int:
+    def end_abandoned(self, unbegun: AbstractSet[tuple[str, int]], begun: Outcome = _DIED) -> int:
         """Ends what this worker still holds although it is gone; how many attempts that were.
 
         Those of `unbegun` (task and attempt number) are handed back and charged
-        to nobody; the others are lost with the worker.
+        to nobody; the others end as `begun` says.
         """
         ended = 0
         while held := self._database.read(
@@ -182,7 +183,7 @@ class AttemptService:
                     task.attempt,
                     HandedBack("its worker stopped before it began")
                     if (task.task_id, task.attempt) in unbegun
-                    else WorkerLost("its worker died"),
+                    else begun,
                 )
                 for task in held
             ]

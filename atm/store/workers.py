@@ -19,7 +19,7 @@ def register(connection: Connection, worker: Worker) -> None:
 
 
 #: What a heartbeat says of a worker.
-_SAID = ("load", "status", "last_heartbeat_at", "clock_ahead_ms")
+_SAID = ("load", "status", "last_heartbeat_at", "clock_ahead_ms", "stuck_tasks")
 
 
 def beat(connection: Connection, worker: Worker) -> bool:

@@ -1,4 +1,6 @@
-"""`python -m atm.supervisor.leash COMMAND…`: runs a command that ends when its parent does.
+"""`python -m atm.supervisor.leash PARENT COMMAND…`: runs a command that ends when its parent does.
+
+`PARENT` is the parent's process id: it may have ended before this one began.
 
 The kernel kills it on Linux. Elsewhere this process stays, watches its
 parent, and kills the command itself.
@@ -19,16 +21,15 @@ _LOOK_SECONDS = 0.5
 
 def main() -> None:
     """Becomes the command, or watches over it."""
-    command = sys.argv[1:]
+    parent, command = int(sys.argv[1]), sys.argv[2:]
     if sys.platform == "linux":
         # It is inherited over exec.
-        die_with_parent(signal.SIGKILL)
+        die_with_parent(signal.SIGKILL, parent)
         os.execvp(command[0], command)  # noqa: S606 - a list of arguments, no shell
-    _watch(command)
+    _watch(parent, command)
 
 
-def _watch(command: list[str]) -> None:
-    parent = os.getppid()
+def _watch(parent: int, command: list[str]) -> None:
     child = subprocess.Popen(command)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _frame: child.send_signal(received))

@@ -1,4 +1,4 @@
-"""Keeps commands running: one that ends is started again, after a while that grows."""
+"""Keeps commands running: one that ends is started again, after a while that grows where it failed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from atm.processes import UNUSABLE_SETTINGS
+from atm.processes import EXIT_RECYCLED, UNUSABLE_SETTINGS
 
 logger = logging.getLogger(__name__)
 
@@ -61,11 +61,16 @@ class _Child:
                 return
             if now - self._started_at >= WELL_SECONDS:
                 self._backoff = FIRST_BACKOFF_SECONDS
-            logger.warning(
-                "%s ended (%s); started again in %.1f s", self.command.name, _how(code), self._backoff
-            )
-            self._start_at = now + self._backoff
-            self._backoff = min(MAX_BACKOFF_SECONDS, self._backoff * 2)
+            if code == EXIT_RECYCLED:
+                # It has done its share, and wants to be started anew.
+                logger.info("%s ended, as it shall after its share of work; started again", self.command.name)
+                self._start_at = now
+            else:
+                logger.warning(
+                    "%s ended (%s); started again in %.1f s", self.command.name, _how(code), self._backoff
+                )
+                self._start_at = now + self._backoff
+                self._backoff = min(MAX_BACKOFF_SECONDS, self._backoff * 2)
         if now >= self._start_at and not self.refused:
             self._start(now)
 
@@ -73,7 +78,7 @@ class _Child:
         self._started_at = now
         self._starts += 1
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "atm.supervisor.leash", *self.command.arguments],
+            [sys.executable, "-m", "atm.supervisor.leash", str(os.getpid()), *self.command.arguments],
             env={**os.environ, **self.command.environment},
             stdin=subprocess.DEVNULL,
             # Ctrl-C in a terminal is for the supervisor: it decides in which order to stop.
@@ -114,6 +119,7 @@ class Supervisor:
         self._children = [_Child(command) for command in commands]
         self._on_refusal = on_refusal
         self.refusal = ""
+        self._held = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="atm-supervisor", daemon=True)
 
@@ -121,6 +127,10 @@ class Supervisor:
         """Starts every command."""
         if self._children:
             self._thread.start()
+
+    def hold(self) -> None:
+        """Starts nothing any more: what ends now was told to stop, by whoever told this process."""
+        self._held.set()
 
     def stop(self) -> None:
         """Asks all of them to end, and kills those that take too long."""
@@ -134,6 +144,8 @@ class Supervisor:
 
     def run_once(self) -> None:
         """One look: starts what does not run, and whose wait is over."""
+        if self._held.is_set():
+            return
         for child in self._children:
             child.look()
             if child.refused and not self.refusal:

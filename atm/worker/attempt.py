@@ -117,6 +117,8 @@ class Attempt:
         self.log = _SILENT
         #: When its time is over (`time.monotonic`); None: no limit.
         self.deadline: float | None = None
+        #: The thread that runs it.
+        self.thread_id = 0
         self.interruption: Interruption | None = None
         self._pressing = threading.Lock()
         #: Set by the executor while there is something to stop.
@@ -135,7 +137,14 @@ class Attempt:
         self.task = task
         self.log = LogBuffer() if log is None else log
         self.deadline = time.monotonic() + task.timeout_ms / 1000 if task.timeout_ms else None
+        self.thread_id = threading.get_ident()
         self.context = Context(task, self.log)
+
+    @property
+    def cancel_grace(self) -> float:
+        """How many seconds its handler has to stop by itself, once it is told to."""
+        spec: HandlerSpec | None = getattr(self, "spec", None)
+        return 0.0 if spec is None else spec.cancel_grace
 
     @property
     def noticed(self) -> bool:
@@ -175,6 +184,8 @@ class Attempts:
         self._all: dict[AttemptId, Attempt] = {}
         self._ready: deque[Attempt] = deque()
         self._out: set[Attempt] = set()
+        #: How many threads have begun with, of all that ever were here.
+        self.begun_count = 0
 
     # -- states ---------------------------------------------------------------
 
@@ -206,6 +217,7 @@ class Attempts:
             if state is State.CLAIMED:
                 self._ledger.remove(*attempt.id)
             attempt.state = to
+            self.begun_count += to is State.RUNNING
             if to in LEFT:
                 self._all.pop(attempt.id, None)
             return True
@@ -220,6 +232,11 @@ class Attempts:
         """Those that SQL may rightly say run here."""
         with self._changed:
             return {attempt.id for attempt in self._all.values() if attempt.state in _HELD}
+
+    def unended(self) -> list[Attempt]:
+        """Those of them that nobody has ended in SQL."""
+        with self._changed:
+            return [a for a in self._all.values() if a.state in _HELD and not a.given_up]
 
     def unstored(self) -> list[Attempt]:
         """Those whose end could not be stored."""
@@ -278,6 +295,11 @@ class Attempts:
     def out_count(self) -> int:
         """How many are handed out and their thread not free yet."""
         return len(self._out)
+
+    def stuck(self) -> list[Attempt]:
+        """Those that were given up on and hold their thread."""
+        with self._changed:
+            return [attempt for attempt in self._out if attempt.given_up]
 
     def begun_at(self) -> list[float]:
         """For each thread that is busy when it began (`time.monotonic`)."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import mmap
+import os
 import struct
+import sys
+import tempfile
 from collections import deque
 
 #: In use, attempt, task. A slot is filled before it is in use.
@@ -12,6 +15,7 @@ _FREE = b"\0"
 _USED = b"\1"
 #: Far more than a process claims ahead (see `atm.worker.prefetcher.MOST_AHEAD`).
 SLOTS = 1024
+_SIZE = 1 + SLOTS * _SLOT.size
 
 
 class ClaimLedger:
@@ -19,12 +23,15 @@ class ClaimLedger:
 
     When this process was killed, they read from it which of its claims had
     begun, and are charged, and which had only waited. Safe to use from several
-    threads.
+    threads. On a file (see `ledger_file`) it is shared with processes that get
+    that, too, and read `all` and `closed`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, fd: int = -1) -> None:
+        #: The file; -1: none.
+        self.fd = fd
         # The first byte says that the ledger is closed.
-        self._memory = mmap.mmap(-1, 1 + SLOTS * _SLOT.size)
+        self._memory = mmap.mmap(fd, _SIZE)
         self._free = deque(range(SLOTS))
         self._slots: dict[tuple[str, int], int] = {}
 
@@ -73,3 +80,14 @@ class ClaimLedger:
     def close(self) -> None:
         """The process ends in an orderly way: nobody need tidy up after it."""
         self._memory[:1] = _USED
+
+
+def ledger_file() -> int:
+    """An empty file for a ledger, without a name, in memory where the system has such."""
+    if sys.platform == "linux":
+        fd = os.memfd_create("atm-claim-ledger")
+    else:
+        with tempfile.TemporaryFile() as file:
+            fd = os.dup(file.fileno())
+    os.ftruncate(fd, _SIZE)
+    return fd

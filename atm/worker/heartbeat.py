@@ -45,6 +45,7 @@ class Heartbeat:
         self._database.compare_clocks()
         worker.load, worker.last_heartbeat_at = self._attempts.load, clock.now()
         worker.clock_ahead_ms = clock.ahead_ms
+        worker.stuck_tasks = [attempt.id.task_id for attempt in self._attempts.stuck()]
 
         def work(connection: Connection) -> None:
             if not workers.beat(connection, worker):

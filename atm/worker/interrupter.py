@@ -7,7 +7,7 @@ import time
 
 from atm.broker.cancel_flags import CancelFlags
 from atm.errors import UnavailableError
-from atm.service.outcomes import TimedOut
+from atm.service.outcomes import Cancelled, Outcome, TimedOut
 from atm.worker.attempt import Attempt, Attempts
 from atm.worker.completer import Completer
 from atm.worker.interruption import Kind
@@ -21,6 +21,10 @@ TICK_SECONDS = 0.05
 FLAGS_SECONDS = 0.2
 #: How long after its deadline an attempt that does not react is given up on in SQL.
 GIVE_UP_SECONDS = 2.0
+#: How long after its task was cancelled, and its handler's own grace. Longer: no
+#: time is over, and a handler that cleans up may do so.
+CANCEL_GIVE_UP_SECONDS = 10.0
+_HOW = "it did not react, and still occupies a thread of its worker"
 
 
 class CancelListener:
@@ -81,14 +85,16 @@ class Interrupter:
         return False
 
     def _give_up_if_stuck(self, attempt: Attempt, now: float) -> None:
-        """Lets SQL know that the time is over, when the handler cannot be stopped: its thread stays."""
+        """Lets SQL know how it ends, when the handler cannot be stopped: its thread stays."""
         interruption = attempt.interruption
-        if attempt.given_up or interruption is None or interruption.kind is not Kind.TIMEOUT:
+        if attempt.given_up or interruption is None or now - interruption.at < _patience(attempt):
             return
-        if now - interruption.at < GIVE_UP_SECONDS:
+        outcome = _ends_as(interruption.kind)
+        if outcome is None:
+            # SQL has ended it.
+            attempt.given_up = interruption.kind is Kind.REVOKED
             return
         try:
-            outcome = TimedOut("it did not react, and still occupies a thread of its worker")
             self._completer.give_up(attempt, outcome)
         except UnavailableError:
             return  # at the next tick
@@ -96,6 +102,19 @@ class Interrupter:
             # What SQL refuses now it refuses at the next tick, too. The server ends what is overdue.
             logger.exception("task %s cannot be given up on", attempt.id.task_id)
             attempt.given_up = True
-            return
-        task = attempt.task
-        logger.warning("task %s (%s) is over its time and does not stop", task.task_id, task.task_type)
+
+
+def _patience(attempt: Attempt) -> float:
+    """How many seconds an attempt that was told to stop may go on before it is given up on."""
+    if attempt.interruption is not None and attempt.interruption.kind is Kind.CANCEL:
+        return CANCEL_GIVE_UP_SECONDS + attempt.cancel_grace
+    return GIVE_UP_SECONDS
+
+
+def _ends_as(kind: Kind) -> Outcome | None:
+    match kind:
+        case Kind.TIMEOUT:
+            return TimedOut(_HOW)
+        case Kind.CANCEL:
+            return Cancelled(_HOW)
+    return None

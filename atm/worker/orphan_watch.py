@@ -8,6 +8,8 @@ import signal
 import subprocess
 import time
 
+from atm.processes import Parent
+
 logger = logging.getLogger(__name__)
 
 #: A process whose parent is gone is gone itself after this long, whatever it is doing.
@@ -24,17 +26,12 @@ class OrphanWatch:
 
     interval = 0.5
 
-    def __init__(self) -> None:
-        self._parent = os.getppid()
-
-    @property
-    def is_orphan(self) -> bool:
-        """Whether the parent is gone."""
-        return os.getppid() != self._parent
+    def __init__(self, parent: Parent) -> None:
+        self._parent = parent
 
     def run_once(self) -> bool:
         """One look; does not return when the parent is gone."""
-        if self.is_orphan:
+        if self._parent.is_gone:
             logger.warning("the process that started this worker is gone: it stops")
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(EXIT_SECONDS)

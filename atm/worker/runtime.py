@@ -20,16 +20,16 @@ from atm.broker.broker import TaskBroker
 from atm.broker.cancel_flags import CancelFlags
 from atm.errors import BrokerUnavailableError, UnavailableError
 from atm.models import Worker
-from atm.processes import freeze_heap
+from atm.processes import Parent, freeze_heap, outlive_parent
 from atm.service.attempts import AttemptService, size_of
-from atm.service.outcomes import HandedBack
 from atm.settings import Settings
 from atm.store import types
 from atm.store.database import Database
 from atm.worker.attempt import AttemptId, Attempts
-from atm.worker.claim_ledger import ClaimLedger
+from atm.worker.claim_ledger import ClaimLedger, ledger_file
 from atm.worker.claims import Claims
 from atm.worker.completer import Commits, Completer, unstorable
+from atm.worker.drain import STOP_SECONDS, Drain
 from atm.worker.execution import Execution
 from atm.worker.executors import Executor
 from atm.worker.executors.coroutine import CoroutineExecutor
@@ -37,19 +37,19 @@ from atm.worker.executors.process import ProcessExecutor
 from atm.worker.executors.thread import ThreadExecutor
 from atm.worker.handlers import HandlerRegistry
 from atm.worker.heartbeat import Heartbeat
-from atm.worker.heartbeat_process import fork_heartbeat
+from atm.worker.heartbeat_keeper import HeartbeatKeeper
 from atm.worker.interrupter import CancelListener, Interrupter
-from atm.worker.interruption import Kind
+from atm.worker.limits import Limits
 from atm.worker.log_flusher import LogFlusher
 from atm.worker.loop_watchdog import LoopWatchdog
 from atm.worker.orphan_watch import OrphanWatch
 from atm.worker.prefetcher import Prefetcher
 from atm.worker.reconciler import Reconciler
+from atm.worker.retirement import Retirement
+from atm.worker.stuck_threads import StuckThreads
 
 logger = logging.getLogger(__name__)
 
-#: How long handlers that were told that the worker stops may take to end.
-STOP_SECONDS = 2.0
 #: A process whose parent is gone does not wait for its handlers: nobody would
 #: stop it, and its database and Redis may be going too.
 ORPHAN_DRAIN_SECONDS = 0.2
@@ -71,7 +71,9 @@ class WorkerRuntime:
         self.settings = settings
         self.worker_id = f"{socket.gethostname()[:100]}-{os.getpid()}-{secrets.token_hex(3)}"
         self._registry = registry
-        self._orphan_watch = OrphanWatch()
+        self._parent = Parent()
+        self._retirement = Retirement(self._parent)
+        self._leaving = threading.Lock()
         self._stopped = threading.Event()
         self._coroutines = CoroutineExecutor()
         self._executors: dict[str, Executor] = {
@@ -85,8 +87,9 @@ class WorkerRuntime:
 
         Raises SchemaBehindError and UnavailableError.
         """
-        self._ledger = ClaimLedger()
-        fork_heartbeat(self.settings, self.worker_id, self._ledger)
+        self._ledger = ClaimLedger(ledger_file())
+        self._heartbeat_keeper = HeartbeatKeeper(self.settings, self.worker_id, self._ledger, self._parent)
+        self._heartbeat_keeper.fork()
         try:
             self._start(broker, worker.worker_threads)
         except BaseException:
@@ -133,12 +136,18 @@ class WorkerRuntime:
                 LoopWatchdog(self._coroutines),
                 LogFlusher(attempts, service),
                 Reconciler(database, attempts, service, settings.heartbeat_seconds),
-                self._orphan_watch,
+                OrphanWatch(self._parent),
+                self._heartbeat_keeper,
+                StuckThreads(attempts, self._retirement, threads),
+                Limits(attempts, self._retirement, settings.max_tasks, settings.max_memory_mb),
             ]
         )
+        self._drain = Drain(attempts, self.completer, self._stopped, self._hurry)
         self._heartbeat.start()
         for part in (self._starts, self._ends, broker, self._roles):
             part.start()
+        # From here on the worker looks itself, and stops in order.
+        outlive_parent()
         freeze_heap()
         logger.info("worker %s takes tasks, %d at a time", self.worker_id, threads)
 
@@ -167,18 +176,29 @@ class WorkerRuntime:
 
     def drain(self, broker: TaskBroker) -> None:
         """Takes no more tasks. What runs may go on for the drain time, and is handed back then."""
+        self._retirement.drains()
+        self._heartbeat_keeper.stops()
         self.prefetcher.stop()
         # Without Redis nobody waits for it.
         with suppress(BrokerUnavailableError):
             broker.wake()
         # What is claimed ahead is short work, as far as is known: it is done rather than handed back.
-        self._none_within(AHEAD_DRAIN_SECONDS, self._attempts.claimed_count)
+        self._drain.none_within(AHEAD_DRAIN_SECONDS, self._attempts.claimed_count)
         self._hand_back_unbegun()
         self._heartbeat.drain()
         threading.Thread(target=self._end_drain, args=(broker,), name="atm-drain", daemon=True).start()
 
-    def stop(self, broker: TaskBroker) -> None:
-        """Nothing runs any more: commits what is left, leaves the registry and closes everything."""
+    def stop(self, broker: TaskBroker) -> int:
+        """Nothing runs any more: commits what is left, leaves the registry and closes everything.
+
+        Returns the process's exit code.
+        """
+        with self._leaving:
+            if not self._stopped.is_set():
+                self._leave(broker)
+        return self._retirement.exit_code
+
+    def _leave(self, broker: TaskBroker) -> None:
         self._hand_back_unbegun()
         self._stopped.set()
         # In this order: what was claimed last is still ended.
@@ -222,32 +242,16 @@ class WorkerRuntime:
 
     def _end_drain(self, broker: TaskBroker) -> None:
         """Ends what still runs when the drain time is over; the task goes to another worker."""
-        drain = ORPHAN_DRAIN_SECONDS if self._orphan_watch.is_orphan else self.settings.drain_seconds
-        # What begins, what runs, and what ends but is not stored yet.
-        done = self._none_within(drain, lambda: len(self._attempts.held()))
-        # Threads that wait for an SQL that is away wait no longer.
+        seconds = ORPHAN_DRAIN_SECONDS if self._parent.is_gone else self.settings.drain_seconds
+        end = time.monotonic() + seconds + STOP_SECONDS
+        if self._drain.run(seconds):
+            # Dramatiq ends the process. Threads that handlers have left behind would keep it.
+            time.sleep(max(0.0, end - time.monotonic()))
+            os._exit(self._retirement.exit_code)
+        # Threads that do not end would keep the process.
+        os._exit(self.stop(broker))
+
+    def _hurry(self) -> None:
+        """Threads that wait for an SQL that is away wait no longer."""
         self._starts.hurry()
         self._ends.hurry()
-        if done:
-            return
-        for attempt in self._attempts.running():
-            attempt.interrupt(Kind.DRAIN)
-        if self._none_within(STOP_SECONDS, lambda: self._attempts.load):
-            return
-        for attempt in self._attempts.running():
-            task = attempt.task
-            logger.warning("task %s (%s) does not stop; it is handed back", task.task_id, task.task_type)
-            try:
-                self.completer.give_up(attempt, HandedBack("its worker stops; the handler did not react"))
-            except UnavailableError:
-                logger.warning("it is not: the database cannot be reached; it is missed later")
-        # Threads that do not end would keep the process; their tasks are someone else's now.
-        self.stop(broker)
-        os._exit(0)
-
-    def _none_within(self, seconds: float, count: Callable[[], int]) -> bool:
-        end = time.monotonic() + seconds
-        while count() and time.monotonic() < end:
-            if self._stopped.wait(0.01):
-                return True
-        return not count()

@@ -59,7 +59,9 @@ def stale_result(task: Task, rows: Sequence[TaskLog]) -> list[str]:
 
 def unexpected_end(task: Task, cancelled: bool) -> list[str]:
     """A good handler's task that did not succeed, or a poisonous one that did."""
-    if "poison" in task.task_type:
+    if "hang" in task.task_type:
+        wanted = {Status.TIMEOUT}
+    elif "poison" in task.task_type:
         wanted = {Status.FAILED}
     elif cancelled:
         wanted = {Status.SUCCESS, Status.CANCELLED}

@@ -18,6 +18,7 @@ from atm.errors import ServiceError
 from atm.states import Status
 from atm.store.tasks import Filter, page
 from chaos.installation import Installation, Part, freeze, send_signal
+from chaos.process_faults import OF_PROCESSES
 from chaos.proxy import Proxy
 
 Fault = Callable[[Installation, random.Random], None]
@@ -309,7 +310,7 @@ OF_CLOCKS: tuple[Fault, ...] = (worker_clock_off, server_clock_off, leader_clock
 
 def faults_for(database: str) -> tuple[Fault, ...]:
     """Those that make sense on this database."""
-    return ANYWHERE + OF_CLOCKS + (ON_MARIADB if database == "mariadb" else (network_slow,))
+    return ANYWHERE + OF_PROCESSES + OF_CLOCKS + (ON_MARIADB if database == "mariadb" else (network_slow,))
 
 
 def _kill(part: Part) -> None:

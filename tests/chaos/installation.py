@@ -202,7 +202,9 @@ class Installation:
         self._add(f"server-{number}", arguments, self._environment(self.server_redis, dsn))
 
     def _add_worker(self, number: int, dsn: str) -> None:
-        arguments = [sys.executable, "-m", "dramatiq", "atm.actors", "-p", "1", "-t", "4"]
+        # The program: Dramatiq finds its module only by PATH when it begins anew.
+        dramatiq = str(Path(sys.executable).with_name("dramatiq"))
+        arguments = [dramatiq, "atm.actors", "-p", "1", "-t", "4"]
         self._add(f"worker-{number}", arguments, self._environment(self.worker_redis, dsn))
 
     def _add(self, name: str, arguments: list[str], environment: dict[str, str]) -> None:

@@ -67,7 +67,7 @@ def test_a_worker_with_standard_streams_closed_runs_handlers_that_print(
     shell = tmp_path / "python"
     shell.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@" {closed}\n')
     shell.chmod(0o755)
-    worker = new_system.start_worker(environment=HANDLERS, python=str(shell))
+    worker = new_system.start_worker(environment=HANDLERS, program=[str(shell), "-m", "dramatiq"])
     client = new_system.client()
     for _ in range(3):
         task = client.wait_for_task(client.create_task(task_type).task_id, 60)

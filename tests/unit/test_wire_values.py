@@ -58,7 +58,12 @@ def test_each_value_of_a_row_arrives() -> None:
         *decode.workers(pb.ListWorkersResponse(workers=[convert.worker(worker)])),
         *decode.servers(pb.ListServersResponse(servers=[convert.server(server, leader)])),
     ]
-    told_otherwise = {"log_id": "7", "task_types": ("x",), "leader": True, "leader_epoch": 3}
+    told_otherwise = {
+        "log_id": "7",
+        "leader": True,
+        "leader_epoch": 3,
+        **dict.fromkeys(("task_types", "stuck_tasks"), ("x",)),
+    }
     for stored, value in zip((task, log, worker, server), arrived, strict=True):
         for field in fields(value):
             wanted = told_otherwise.get(field.name) or getattr(stored, field.name)

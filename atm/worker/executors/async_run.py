@@ -8,6 +8,7 @@ import contextvars
 import logging
 from collections.abc import Callable
 from contextvars import ContextVar
+from types import FrameType
 from typing import Any
 from weakref import WeakSet
 
@@ -15,6 +16,7 @@ from atm.errors import TaskInterrupted
 from atm.worker.attempt import Attempt
 from atm.worker.interruption import Interruption, Stopped
 from atm.worker.texts import name_of, text_of
+from atm.worker.whereabouts import frame_of_task
 
 logger = logging.getLogger(__name__)
 
@@ -144,6 +146,11 @@ class AsyncRun:
         if elapsed >= self._next_at:
             self._next_at = elapsed + _REPEAT_SECONDS
             self._call_soon(self._press)
+
+    def frame(self) -> FrameType | None:
+        """Where its handler is. See `Located`."""
+        main = self._main
+        return None if main is None else frame_of_task(main)
 
     def _press(self) -> None:
         if self._main is not None and not self._main.done():

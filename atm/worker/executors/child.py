@@ -30,6 +30,7 @@ from atm.worker.interruption import Kind, Stopped
 from atm.worker.log_buffer import LogBuffer
 from atm.worker.output import use_in_child
 from atm.worker.payloads import ResultError, bind, encode_result
+from atm.worker.signals import ignore_stops
 from atm.worker.texts import name_of, plain, text_of, traceback_of
 
 _WATCH_SECONDS = 0.05
@@ -119,6 +120,8 @@ def _result_of(attempt: Attempt) -> dict[str, str]:
 
 def main() -> None:
     """Runs the attempt that the worker orders."""
+    # A signal to all processes of the worker is the worker's: it tells this one when to stop.
+    ignore_stops()
     die_with_parent()
     streams = use_in_child()
     channel = _Channel(int(sys.argv[1]))

@@ -17,6 +17,7 @@ from atm.errors import NonRetryableError
 from atm.worker.attempt import Attempt
 from atm.worker.interruption import Interruption, Stopped
 from atm.worker.payloads import ResultError
+from atm.worker.signals import held_back
 
 #: How long the process may take to stop by itself before it is killed.
 KILL_SECONDS = 1.0
@@ -131,7 +132,7 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def _start(channel: socket.socket, environment: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
-    with channel:
+    with channel, held_back():
         return subprocess.Popen(
             [sys.executable, "-m", _CHILD, str(channel.fileno())],
             env=None if environment is None else {**os.environ, **environment},

@@ -11,6 +11,7 @@ from dramatiq import Middleware
 from atm.errors import AtmError
 from atm.worker.output import end_boot
 from atm.worker.runtime import WorkerRuntime
+from atm.worker.signals import StopSignals
 
 logger = logging.getLogger(__name__)
 
@@ -18,11 +19,14 @@ logger = logging.getLogger(__name__)
 class Lifecycle(Middleware):
     """Announces the worker before its threads start, and lets it leave after they have ended."""
 
-    def __init__(self, runtime: WorkerRuntime) -> None:
+    def __init__(self, runtime: WorkerRuntime, signals: StopSignals) -> None:
         self._runtime = runtime
+        self._signals = signals
 
     def before_worker_boot(self, broker: Any, worker: Any) -> None:
         """The process is forked, its threads are not started."""
+        # Once more: handlers were imported meanwhile.
+        self._signals.take_over()
         try:
             self._runtime.start(broker, worker)
         except AtmError as error:
@@ -42,4 +46,6 @@ class Lifecycle(Middleware):
 
     def after_worker_shutdown(self, broker: Any, worker: Any) -> None:
         """The threads have ended."""
-        self._runtime.stop(broker)
+        code = self._runtime.stop(broker)
+        if code:
+            sys.exit(code)

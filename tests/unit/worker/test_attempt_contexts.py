@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from beside import Beside
-from pydantic import BaseModel, field_validator, model_serializer
+from pydantic import BaseModel, TypeAdapter, field_validator, model_serializer
 
 from atm.service.outcomes import Failed, Succeeded
 
@@ -136,7 +136,7 @@ def test_an_attempt_sees_nothing_of_the_one_before_it(beside: Beside, first: str
 
 @pytest.mark.parametrize("kind", ["plain", "async"])
 def test_an_attempt_sees_what_its_own_payloads_model_has_set(beside: Beside, kind: str) -> None:
-    beside.handle("model", HANDLERS[kind], payload_model=_Sets)
+    beside.handle("model", HANDLERS[kind], payload_model=TypeAdapter(_Sets))
     assert _run(beside, "model") == str({"tenant": "somebody", "third": "0.3333"})
     assert _run(beside, kind) == str(FRESH)
 

@@ -10,11 +10,19 @@ from fake_worker import AWAY, Clock, FakeFlags, FakeWorker, claimed, task_id
 
 from atm.broker.cancel_flags import CancelFlags
 from atm.errors import BrokerUnavailableError
-from atm.service.outcomes import TimedOut
+from atm.service.outcomes import Cancelled, TimedOut
 from atm.worker import attempt as attempt_module
 from atm.worker import interrupter as module
 from atm.worker.attempt import Attempt, State
-from atm.worker.interrupter import FLAGS_SECONDS, GIVE_UP_SECONDS, TICK_SECONDS, CancelListener, Interrupter
+from atm.worker.handlers import HandlerSpec
+from atm.worker.interrupter import (
+    CANCEL_GIVE_UP_SECONDS,
+    FLAGS_SECONDS,
+    GIVE_UP_SECONDS,
+    TICK_SECONDS,
+    CancelListener,
+    Interrupter,
+)
 from atm.worker.interruption import Interruption, Kind
 
 
@@ -84,7 +92,7 @@ def test_a_handler_that_goes_on_is_pressed_at_every_tick(
 
 
 def test_a_handler_that_does_not_stop_is_given_up_on_once(
-    worker: FakeWorker, interrupter: Interrupter, clock: Clock, caplog: pytest.LogCaptureFixture
+    worker: FakeWorker, interrupter: Interrupter, clock: Clock
 ) -> None:
     attempt, handle = _running(worker, 1000)
     clock.now += 1
@@ -101,22 +109,52 @@ def test_a_handler_that_does_not_stop_is_given_up_on_once(
     assert isinstance(end.outcome, TimedOut)
     assert attempt.given_up
     assert attempt.state is State.RUNNING
-    assert len(caplog.records) == 1
     # It holds its thread: it is pressed as before.
     before = len(handle.pressed)
     interrupter.run_once()
     assert len(handle.pressed) > before
 
 
-@pytest.mark.parametrize("kind", [Kind.CANCEL, Kind.DRAIN, Kind.REVOKED])
-def test_only_what_is_out_of_time_is_given_up_on(
-    worker: FakeWorker, interrupter: Interrupter, clock: Clock, kind: Kind
+def test_a_handler_that_goes_on_after_its_grace_ends_cancelled_without_it(
+    worker: FakeWorker, interrupter: Interrupter, clock: Clock
 ) -> None:
     attempt, _ = _running(worker)
-    attempt.interrupt(kind)
-    clock.now += 10 * GIVE_UP_SECONDS
+    attempt.spec = HandlerSpec("work", lambda *_: None, cancel_grace=3)
+    attempt.interrupt(Kind.CANCEL)
+    clock.now += CANCEL_GIVE_UP_SECONDS + 3 - 0.01
     interrupter.run_once()
     assert not worker.service.finished
+    clock.now += 0.01
+    for _ in range(2):
+        interrupter.run_once()
+    (end,) = worker.service.finished
+    assert isinstance(end.outcome, Cancelled)
+    assert worker.attempts.stuck() == [attempt]
+    assert attempt.state is State.RUNNING
+
+
+def test_a_handler_whose_attempt_sql_has_given_up_on_is_told_of_to_nobody(
+    worker: FakeWorker, interrupter: Interrupter, clock: Clock
+) -> None:
+    attempt, _ = _running(worker)
+    attempt.interrupt(Kind.REVOKED)
+    interrupter.run_once()
+    assert not worker.attempts.stuck()
+    clock.now += GIVE_UP_SECONDS
+    interrupter.run_once()
+    assert worker.attempts.stuck() == [attempt]
+    assert not worker.service.finished
+
+
+def test_a_handler_of_a_worker_that_stops_is_left_to_the_one_who_stops_it(
+    worker: FakeWorker, interrupter: Interrupter, clock: Clock
+) -> None:
+    attempt, _ = _running(worker)
+    attempt.interrupt(Kind.DRAIN)
+    clock.now += 100
+    interrupter.run_once()
+    assert not worker.service.finished
+    assert not attempt.given_up
 
 
 def test_without_sql_giving_up_is_tried_again(

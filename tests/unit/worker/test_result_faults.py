@@ -144,7 +144,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "set": (lambda: {"a": {"b": {1}}}, "a.b: set is not JSON"),
     "dataclass": (lambda: [_Data()], "result[0]: _Data is not JSON"),
     "enum": (lambda: {"color": _Color.RED}, "color: _Color is not JSON"),
-    "generator": (lambda: (n for n in ()), "result: generator is not JSON"),
+    "generator": (lambda: (n for n in ()), "the handler returned a generator"),
     "coroutine-like": (lambda: {"f": print}, "f: builtin_function_or_method is not JSON"),
     "exception": (lambda: ValueError("x"), "result: ValueError is not JSON"),
     "nameless": (_Nameless, "result: _Nameless is not JSON"),

@@ -16,6 +16,7 @@ from fix_system import eventually
 
 from atm.errors import UnavailableError
 from atm.models import Worker, now
+from atm.processes import Parent
 from atm.service.attempts import AttemptService
 from atm.service.outcomes import HandedBack, Succeeded, WorkerLost
 from atm.states import Status, WorkerStatus
@@ -384,19 +385,16 @@ def test_untracked_ones_are_looked_for_now_and_then(
 
 
 def test_a_worker_whose_parent_lives_goes_on() -> None:
-    watch = OrphanWatch()
-    assert not watch.is_orphan
-    assert watch.run_once() is False
+    assert OrphanWatch(Parent()).run_once() is False
 
 
 def test_a_worker_whose_parent_is_gone_stops_and_ends_for_certain(monkeypatch: pytest.MonkeyPatch) -> None:
-    watch = OrphanWatch()
+    watch = OrphanWatch(cast(Parent, SimpleNamespace(is_gone=True)))
     done: list[Any] = []
     monkeypatch.setattr(
         orphan_module,
         "os",
         SimpleNamespace(
-            getppid=lambda: 1,
             getpid=lambda: 4711,
             kill=lambda pid, number: done.append((pid, number)),
             _exit=lambda code: done.append(code),
@@ -410,7 +408,7 @@ def test_a_worker_whose_parent_is_gone_stops_and_ends_for_certain(monkeypatch: p
 def test_children_that_a_handler_forgot_are_reaped_and_others_are_left_to_who_waits_for_them() -> None:
     kept = subprocess.Popen(["sh", "-c", "exit 3"])
     forgotten = _forget()
-    watch = OrphanWatch()
+    watch = OrphanWatch(Parent())
 
     def reaped() -> bool:
         watch.run_once()
