@@ -142,10 +142,14 @@ def answer_to(failure: Failure, error: BaseException) -> Exception:
 
 
 class OutageLog:
-    """Tells of failures of one database: each once when it changes, and again while it lasts."""
+    """Tells of failures of one database: each once when it changes, and again while it lasts.
+
+    Nothing before its first answer: who opens it says what came of that.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._has_answered = False
         self._known: tuple[Failure, Any] | None = None
         self._told_at = 0.0
         self._since = 0.0
@@ -153,6 +157,8 @@ class OutageLog:
 
     def note(self, failure: Failure, error: BaseException) -> None:
         """It has failed like this."""
+        if not self._has_answered:
+            return
         cause = error.__cause__ if isinstance(error, NoConnectionError) else error
         kind = (failure, code_of(cause))
         now = time.monotonic()
@@ -170,6 +176,7 @@ class OutageLog:
 
     def over(self) -> None:
         """It has answered."""
+        self._has_answered = True
         if self._known is None:
             return
         with self._lock:

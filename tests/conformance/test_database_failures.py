@@ -319,7 +319,7 @@ def test_an_account_or_a_database_that_is_wrong_is_a_refusal_that_gives_nothing_
         database.ping()
     assert f"error {code}" in str(caught.value)
     assert "using password" not in str(caught.value)
-    assert "denied" in caplog.text
+    assert not caplog.records, "whoever opens it says so"
 
 
 def test_a_file_that_is_full_or_no_database_is_a_refusal(
@@ -333,6 +333,7 @@ def test_a_file_that_is_full_or_no_database_is_a_refusal(
         connection.execute(text("PRAGMA max_page_count = 1"))
         connection.execute(text("CREATE TABLE more AS SELECT zeroblob(1000000)"))
 
+    database.ping()
     with pytest.raises(DatabaseRefusedError):
         database.write(fill)
     database.close()
@@ -353,6 +354,8 @@ def test_an_outage_that_goes_on_is_told_again_now_and_then(
     now = [100.0]
     monkeypatch.setattr(failures.time, "monotonic", lambda: now[0])
     log = failures.OutageLog()
+    log.note(failures.Failure.OUTAGE, OSError("whoever opens it says so"))
+    log.over()
     for _ in range(240):
         log.note(failures.Failure.OUTAGE, OSError("away"))
         now[0] += 0.5
