@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -15,9 +16,11 @@ from atm.batching.batcher import Batcher
 from atm.broker import keys
 from atm.broker.connection import CircuitBreaker, connect, translated
 from atm.broker.lua import script
-from atm.broker.message import FetchedMessage, encoded
+from atm.broker.message import FetchedMessage, decoded, encoded
 from atm.broker.notifications import notify_ended
 from atm.models import now
+
+logger = logging.getLogger(__name__)
 
 #: Enough to wake every consumer of a large installation; more would only be
 #: empty fetches later.
@@ -124,8 +127,19 @@ class TaskBroker(RedisBroker):
             self._keys.cancel_flags,
         ]
         streak, *found = self._fetch_script(keys=self._keys.fetch(queues), args=args)
-        pairs = zip(found[::2], found[1::2], strict=True)
-        return int(streak), [FetchedMessage(Message.decode(data), bool(flag)) for data, flag in pairs]
+        messages = []
+        for redis_id, data, flag in zip(found[::3], found[1::3], found[2::3], strict=True):
+            message = decoded(redis_id, data)
+            if message is not None:
+                messages.append(FetchedMessage(message, bool(flag)))
+            else:
+                self._drop(redis_id)
+        return int(streak), messages
+
+    def _drop(self, redis_id: bytes) -> None:
+        logger.warning("what was queued as %r asks for no attempt of a task: it is dropped", redis_id[:80])
+        for names in self._keys.acknowledge.values():
+            self.client.eval(self._acknowledge_script, len(names), *names, redis_id)
 
     @translated
     def wait(self, queues: Iterable[str], seconds: float) -> None:

@@ -11,6 +11,8 @@ from dramatiq import Message
 
 from atm.broker import keys
 
+#: Milliseconds since 1970 up to the year 9999.
+_LAST_MOMENT = 253_370_764_800_000
 #: What stands in a template: none of these is in what stands beside it.
 _TASK, _NUMBER, _MOMENT = "the-task", "987654321", "1234567890"
 
@@ -44,6 +46,26 @@ def task_message(task_id: str, attempt: int, priority: int) -> Message[Any]:
         options={"redis_message_id": name},
         message_id=name,
     )
+
+
+def decoded(redis_id: bytes, data: bytes) -> Message[Any] | None:
+    """The message that Redis has under this id; None where it does not ask for an attempt of a task.
+
+    Others may write to the same Redis: nothing that they queue raises here.
+    """
+    try:
+        name = redis_id.decode()
+        task_id, _, number = name.rpartition(":")
+        message = Message.decode(data)
+        wanted = task_message(task_id, int(number), keys.QUEUES_BY_URGENCY.index(message.queue_name) == 0)
+        sent_at = message.message_timestamp
+        same = (message.actor_name, tuple(message.args), message.kwargs, message.options)
+        if same != (wanted.actor_name, wanted.args, {}, wanted.options) or not 0 <= sent_at < _LAST_MOMENT:
+            return None
+    except Exception:  # noqa: BLE001 - bytes, JSON, types and depths of all kinds
+        return None
+    else:
+        return message
 
 
 def encoded(task_id: str, attempt: int, priority: int, at: str) -> str:

@@ -4,9 +4,9 @@
 --       waiting, messages, fetched, wake.
 -- ARGV: consumer, wanted, streak (urgent messages since the last other one),
 --       share, prefix of the cancel flags.
--- Returns the new streak, then for each message the message and its task's
--- cancel flag ("" when it is not up). When it found none, the wake tokens are
--- gone too, so that the next token means a new message.
+-- Returns the new streak, then for each message its id, the message, and its
+-- task's cancel flag ("" when it is not up). When it found none, the wake tokens
+-- are gone too, so that the next token means a new message.
 -- In the time of Redis: consumers are compared with each other.
 local time = redis.call("time")
 redis.call("zadd", KEYS[1], time[1] * 1000 + math.floor(time[2] / 1000), ARGV[1])
@@ -27,20 +27,20 @@ local function take(queue)
         if message then
             redis.call("sadd", KEYS[base + 2], id)
             -- An id is that of the task, a colon, and the attempt.
-            return message, redis.call("get", flags .. string.match(id, "^[^:]*")) or ""
+            return id, message, redis.call("get", flags .. string.match(id, "^[^:]*")) or ""
         end
     end
 end
 
 local answer = { streak }
-while #answer - 1 < 2 * wanted do
+while #answer - 1 < 3 * wanted do
     local first, last, step = 1, queues, 1
     if streak >= share then
         first, last, step = queues, 1, -1
     end
-    local message, flag
+    local id, message, flag
     for queue = first, last, step do
-        message, flag = take(queue)
+        id, message, flag = take(queue)
         if message then
             streak = (queue == 1 and queues > 1) and streak + 1 or 0
             break
@@ -49,6 +49,7 @@ while #answer - 1 < 2 * wanted do
     if not message then
         break
     end
+    answer[#answer + 1] = id
     answer[#answer + 1] = message
     answer[#answer + 1] = flag
 end
