@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -75,6 +77,28 @@ def poison(context: Context, payload: dict[str, str]) -> None:
     """Kills its worker."""
     _write(context, "start")
     os._exit(66)
+
+
+@handler("chaos_async_poison", max_retry=2, retry=_RETRY)
+async def async_poison(context: Context, payload: dict[str, str]) -> None:
+    """Wants to exit, from a callback of the loop that all async handlers share."""
+    _write(context, "start")
+    asyncio.get_running_loop().call_soon(sys.exit, 3)
+    await asyncio.sleep(60)
+
+
+@handler("chaos_loop", max_retry=_PLENTY, retry=_RETRY)
+async def loop_ends(context: Context, payload: dict[str, str]) -> dict[str, int]:
+    """Ends the loop, the first two times: an exception is raised in its thread, wherever that is."""
+    with _journal(context):
+        if context.attempt <= 2:
+            thread = threading.get_ident()
+            raising = lambda: ctypes.pythonapi.PyThreadState_SetAsyncExc(  # noqa: E731
+                ctypes.c_ulong(thread), ctypes.py_object(GeneratorExit)
+            )
+            threading.Timer(0.05, raising).start()
+            await asyncio.sleep(5)
+        return {"attempt": context.attempt}
 
 
 @handler("chaos_isolated_poison", max_retry=2, retry=_RETRY, isolation="process")

@@ -225,6 +225,18 @@ def isolated_poison(installation: Installation, rng: random.Random) -> None:
     assert (task.status, task.error_reason, task.attempt) == ("FAILED", "WORKER_LOST", 3), task
 
 
+def async_loop_ended(installation: Installation, rng: random.Random) -> None:
+    """Handlers that exit in the loop of all async ones, or end it: those beside them go on."""
+    exits = [_insist_on_creating(installation, "chaos_async_poison") for _ in range(3)]
+    ends = [_insist_on_creating(installation, "chaos_loop") for _ in range(3)]
+    with installation.client() as client:
+        for task in [client.wait_for_task(task_id, 90) for task_id in exits]:
+            assert (task.status, task.error_reason, task.attempt) == ("FAILED", "HANDLER_ERROR", 3), task
+        for task in [client.wait_for_task(task_id, 90) for task_id in ends]:
+            assert task.status == "SUCCESS", task
+            assert task.attempt > 1, "its loop did not end"
+
+
 def every_message_doubled(installation: Installation, rng: random.Random) -> None:
     """For two seconds, each task that waits or runs gets its message again and again."""
     broker = TaskBroker(installation.valkey.url, prefix="atm")
@@ -292,6 +304,7 @@ ANYWHERE: tuple[Fault, ...] = (
     workers_redis_swallows,
     poison,
     isolated_poison,
+    async_loop_ended,
     every_message_doubled,
     rolling_restart,
     cancel_races,
