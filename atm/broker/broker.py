@@ -199,6 +199,11 @@ class TaskBroker(RedisBroker):
         """Whether Redis answers."""
         return bool(self.client.ping())
 
+    @translated
+    def probe(self) -> None:
+        """Returns if Redis can be written to: it may be a replica, be full, or refuse this user."""
+        self.client.set(keys.probe(self.namespace), "1", ex=_TOKEN_SECONDS)
+
     def start(self) -> None:
         """Starts the thread that acknowledges."""
         self._acknowledgements.start()

@@ -84,6 +84,11 @@ def marker(prefix: str) -> str:
     return f"{prefix}:marker"
 
 
+def probe(prefix: str) -> str:
+    """Written to see whether Redis can be; it expires."""
+    return f"{prefix}:probe"
+
+
 class QueueKeys:
     """What each script of the broker takes as KEYS, put together once: they are the same in every call."""
 

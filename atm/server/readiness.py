@@ -1,7 +1,7 @@
 """Whether calls can be answered, for the health service.
 
 "" says that the process lives, `taskservice.TaskService` that it can answer
-calls (it needs SQL), "sql" and "redis" what it can reach. Without Redis calls
+calls (it needs SQL), "sql" and "redis" what it can write to. Without Redis calls
 are answered, and tasks wait in SQL.
 """
 
@@ -43,24 +43,28 @@ class Readiness:
 
     async def run_once(self) -> None:
         """One look."""
-        sql, reachable = await asyncio.gather(
-            asyncio.to_thread(_answers, self._database.ping), asyncio.to_thread(_answers, self._broker.ping)
+        sql, redis = await asyncio.gather(
+            asyncio.to_thread(_fault, self._database.ping), asyncio.to_thread(_fault, self._broker.probe)
         )
-        for name, serving in ((self._service, sql), ("sql", sql), ("redis", reachable)):
-            await self._tell(name, serving)
+        for name, fault in ((self._service, sql), ("sql", sql), ("redis", redis)):
+            await self._tell(name, fault)
 
-    async def _tell(self, name: str, serving: bool) -> None:
+    async def _tell(self, name: str, fault: str) -> None:
+        serving = not fault
         if self._known.get(name) == serving:
             return
-        if name in self._known:
-            logger.warning("%s is %s", name, "serving again" if serving else "not serving")
+        if fault:
+            logger.warning("%s is not serving: %s", name, fault)
+        elif name in self._known:
+            logger.warning("%s is serving again", name)
         self._known[name] = serving
         await self._checker.set(name, _STATUS.SERVING if serving else _STATUS.NOT_SERVING)
 
 
-def _answers(ping: Callable[[], object]) -> bool:
+def _fault(look: Callable[[], object]) -> str:
+    """Why something does not serve; "": it does."""
     try:
-        ping()
-    except UnavailableError:
-        return False
-    return True
+        look()
+    except UnavailableError as error:
+        return str(error) or "it is away"
+    return ""

@@ -50,10 +50,9 @@ class _Broker(TaskBroker):
     def __init__(self, world: _World) -> None:
         self._world = world
 
-    def ping(self) -> bool:
+    def probe(self) -> None:
         if not self._world.redis:
             raise BrokerUnavailableError("away")
-        return True
 
 
 class _OverError(Exception):
@@ -123,6 +122,11 @@ def test_only_a_change_is_told(look: Look, caplog: pytest.LogCaptureFixture) -> 
         ("redis", SERVING),
     ]
     assert [record.getMessage() for record in caplog.records][:2] == [
-        "redis is not serving",
-        "the.Service is not serving",
+        "redis is not serving: away",
+        "the.Service is not serving: away",
     ]
+
+
+def test_what_is_wrong_from_the_start_is_told_at_once(look: Look, caplog: pytest.LogCaptureFixture) -> None:
+    look([WITHOUT_REDIS, WITHOUT_REDIS])
+    assert [record.getMessage() for record in caplog.records] == ["redis is not serving: away"]

@@ -1,0 +1,66 @@
+"""A Redis that answers and cannot be used is not taken for one that can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from fix_valkey import Valkey
+
+from atm.broker.broker import TaskBroker
+from atm.errors import BrokerUnavailableError
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Valkey]:
+    made = Valkey(tmp_path)
+    made.start()
+    yield made
+    made.stop()
+
+
+def _replica(client: redis.Redis) -> None:
+    client.execute_command("REPLICAOF", "127.0.0.1", "1")
+
+
+def _full(client: redis.Redis) -> None:
+    client.config_set("maxmemory-policy", "noeviction")
+    client.config_set("maxmemory", "1")
+
+
+def _password(client: redis.Redis) -> None:
+    client.config_set("requirepass", "secret")
+
+
+def _no_rights(client: redis.Redis) -> None:
+    client.execute_command("ACL", "SETUSER", "default", "resetkeys", "~other:*")
+
+
+WRONG: dict[str, tuple[Callable[[redis.Redis], None], str]] = {
+    "a replica": (_replica, "read only"),
+    "full": (_full, "maxmemory"),
+    "a password": (_password, "authenticated"),
+    "no rights": (_no_rights, "permission|access"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_it_is_known_by_being_written_to_and_its_reason_is_told(own: Valkey, kind: str) -> None:
+    broker = TaskBroker(own.url, prefix="p")
+    broker.probe()
+    hurt, words = WRONG[kind]
+    with redis.Redis.from_url(own.url) as client:
+        hurt(client)
+        broker.client.connection_pool.disconnect()
+        with pytest.raises(BrokerUnavailableError, match=rf"(?i){words}"):
+            broker.probe()
+    broker.close()
+
+
+def test_a_database_that_is_not_there_is_told(own: Valkey) -> None:
+    broker = TaskBroker(own.url.replace("/0", "/99"), prefix="p")
+    with pytest.raises(BrokerUnavailableError, match=r"(?i)index"):
+        broker.probe()
+    broker.close()
