@@ -276,3 +276,21 @@ def test_a_handler_that_holds_the_lock_of_python_does_not_hold_up_its_master(lon
     done = client.wait_for_task(task, 60)
     assert (done.status, done.retry_count, done.attempt) == ("SUCCESS", 0, 2)
     lone_system.check_history()
+
+
+def test_whoever_cannot_wait_kills_a_worker_and_its_tasks_run_again(lone_system: System) -> None:
+    # So long that the worker is not missed: the process that beats its heart outlives the signal.
+    long = {"ATM_WORKER_LEASE_SECONDS": "600", **PATIENT}
+    lone_system.start_server(environment=long)
+    worker = lone_system.start_worker(environment=long)
+    client = lone_system.client()
+    task = client.create_task("hold", {"until": "go"}).task_id
+    eventually(lambda: lone_system.marks(task))
+    # What Ctrl-\\ in a terminal does.
+    os.killpg(worker.pid, signal.SIGQUIT)
+    assert worker.popen.wait(60) == -signal.SIGQUIT
+    lone_system.start_worker(environment=long)
+    eventually(lambda: len(lone_system.marks(task)) == 2)
+    lone_system.let_go("go")
+    assert client.wait_for_task(task, 60).retry_count == 1
+    lone_system.check_history()
