@@ -14,7 +14,7 @@ from dramatiq.brokers.redis import RedisBroker
 
 from atm.batching.batcher import Batcher
 from atm.broker import keys
-from atm.broker.connection import CircuitBreaker, connect, translated
+from atm.broker.connection import CircuitBreaker, Refusals, connect, raise_first, translated
 from atm.broker.lua import script
 from atm.broker.message import FetchedMessage, decoded, encoded
 from atm.broker.notifications import notify_ended
@@ -75,6 +75,7 @@ class TaskBroker(RedisBroker):
         self._requeue_script = self.client.register_script(script("requeue"))
         self._recover_script = self.client.register_script(script("recover"))
         self._now = now
+        self._refusals = Refusals()
         self._keys = keys.QueueKeys(prefix, self.broker_id)
         self._enqueue = partial(self.client.register_script(script("enqueue")), keys=self._keys.enqueue)
         self._numbers = {n: keys.QUEUES_BY_URGENCY.index(keys.queue_of(n)) for n in (0, 1)}
@@ -159,7 +160,11 @@ class TaskBroker(RedisBroker):
             ended = [item.ended_task for item in done if item.ended_task]
             if ended:
                 notify_ended(pipeline, self.namespace, ended)
-            pipeline.execute()
+            # Who may not publish can acknowledge all the same.
+            *answers, last = pipeline.execute(raise_on_error=False)
+        if not ended or not self._refusals.note("notifications of tasks that ended", last):
+            answers.append(last)
+        raise_first(answers)
 
     def acknowledge_later(self, fetched: FetchedMessage, *, ended: bool = False) -> None:
         """Has Redis told soon that the message is done with; `ended`: so is its task."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import redis
 
 from atm.broker import keys
-from atm.broker.connection import Subscription, translated
+from atm.broker.connection import Refusals, Subscription, raise_first, translated
 from atm.broker.notifications import notify_ended
 
 #: A flag outlives any wait in a queue that is still of interest; SQL remembers for good.
@@ -20,6 +20,7 @@ class CancelFlags:
     def __init__(self, client: redis.Redis, prefix: str) -> None:
         self._client = client
         self._prefix = prefix
+        self._refusals = Refusals()
 
     @translated
     def set(self, task_id: str, requested_by: str) -> None:
@@ -28,7 +29,11 @@ class CancelFlags:
             pipeline.set(keys.cancel_flag(self._prefix, task_id), requested_by, ex=FLAG_SECONDS)
             pipeline.publish(keys.cancel_channel(self._prefix), task_id)
             notify_ended(pipeline, self._prefix, [task_id])
-            pipeline.execute()
+            flag, *told = pipeline.execute(raise_on_error=False)
+        raise_first([flag])
+        # Who is not told reads the flag a moment later.
+        for answer in told:
+            self._refusals.note("messages about cancelled tasks", answer)
 
     @translated
     def of(self, task_ids: Sequence[str]) -> dict[str, str]:

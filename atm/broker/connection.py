@@ -10,7 +10,7 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
@@ -78,6 +78,30 @@ def translated(call: Callable[P, R]) -> Callable[P, R]:
             ) from error
 
     return at_the_edge
+
+
+def raise_first(answers: Iterable[object]) -> None:
+    """Raises the first error among the answers to a pipeline."""
+    for answer in answers:
+        if isinstance(answer, redis.RedisError):
+            raise answer
+
+
+class Refusals:
+    """What Redis refuses of that which the rest can do without: each said once, until it works again."""
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+
+    def note(self, what: str, answer: object) -> bool:
+        """Takes note of the answer to a command; whether it was an error of Redis."""
+        if not isinstance(answer, redis.RedisError):
+            self._known.discard(what)
+            return False
+        if what not in self._known:
+            self._known.add(what)
+            logger.warning("Redis refuses %s: %s", what, answer)
+        return True
 
 
 class CircuitBreaker:

@@ -6,7 +6,7 @@ import logging
 import time
 
 from atm.broker.cancel_flags import CancelFlags
-from atm.errors import UnavailableError
+from atm.errors import BrokerUnavailableError, UnavailableError
 from atm.service.outcomes import Cancelled, Outcome, TimedOut
 from atm.worker.attempt import Attempt, Attempts
 from atm.worker.completer import Completer
@@ -37,10 +37,21 @@ class CancelListener:
         self._flags = flags
         self._subscription = flags.subscription()
         self._read_at = 0.0
+        self._is_deaf = False
 
     def run_once(self) -> bool:
         """Listens, and reads the flags when one was raised, and now and then. Raises UnavailableError."""
-        task_id = self._subscription.next(FLAGS_SECONDS)
+        try:
+            task_id = self._subscription.next(FLAGS_SECONDS)
+        except BrokerUnavailableError as error:
+            # Who may not listen can read; where Redis is away, this raises, too.
+            self._read_flags()
+            if not self._is_deaf:
+                self._is_deaf = True
+                logger.warning("cancelled tasks are not heard of at once: %s", error)
+            time.sleep(FLAGS_SECONDS)
+            return False
+        self._is_deaf = False
         concerns = task_id is not None and self._attempts.runs(task_id)
         if concerns or time.monotonic() - self._read_at >= FLAGS_SECONDS:
             self._read_flags()
@@ -51,9 +62,10 @@ class CancelListener:
         self._subscription.close()
 
     def _read_flags(self) -> None:
-        self._read_at = time.monotonic()
+        at = time.monotonic()
         watched = [attempt for attempt in self._attempts.running() if attempt.interruption is None]
         raised = self._flags.of([attempt.id.task_id for attempt in watched])
+        self._read_at = at
         for attempt in watched:
             if attempt.id.task_id in raised:
                 attempt.interrupt(Kind.CANCEL, raised[attempt.id.task_id])

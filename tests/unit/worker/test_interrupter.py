@@ -272,6 +272,21 @@ def test_flags_of_what_was_told_to_stop_are_not_read_again(
     assert _kind(attempt) is Kind.TIMEOUT
 
 
+def test_who_may_not_listen_reads_the_flags_and_says_so_once(
+    worker: FakeWorker, listener: CancelListener, flags: FakeFlags, caplog: pytest.LogCaptureFixture
+) -> None:
+    def deaf(seconds: float) -> None:
+        raise BrokerUnavailableError("no right to listen")
+
+    flags.next = deaf  # type: ignore[method-assign]
+    attempt, _ = _running(worker)
+    listener.run_once()
+    flags.raised[attempt.id.task_id] = "ann"
+    listener.run_once()
+    assert _kind(attempt) is Kind.CANCEL
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
 def test_without_redis_it_says_so_and_works_again_after(
     worker: FakeWorker, flags: FakeFlags, listener: CancelListener, clock: Clock
 ) -> None:
