@@ -15,9 +15,9 @@ from dramatiq.brokers.redis import RedisBroker
 from atm.batching.batcher import Batcher
 from atm.broker import keys
 from atm.broker.connection import CircuitBreaker, Refusals, connect, raise_first, translated
-from atm.broker.lua import script
 from atm.broker.message import FetchedMessage, decoded, encoded
 from atm.broker.notifications import notify_ended
+from atm.broker.scripts import Scripts
 from atm.models import now
 
 logger = logging.getLogger(__name__)
@@ -70,14 +70,10 @@ class TaskBroker(RedisBroker):
             maintenance_chance=0,
             heartbeat_timeout=round(consumer_timeout * 1000),
         )
-        self._fetch_script = self.client.register_script(script("fetch"))
-        self._acknowledge_script = script("acknowledge")
-        self._requeue_script = self.client.register_script(script("requeue"))
-        self._recover_script = self.client.register_script(script("recover"))
+        self._scripts = Scripts(self.client)
         self._now = now
         self._refusals = Refusals()
         self._keys = keys.QueueKeys(prefix, self.broker_id)
-        self._enqueue = partial(self.client.register_script(script("enqueue")), keys=self._keys.enqueue)
         self._numbers = {n: keys.QUEUES_BY_URGENCY.index(keys.queue_of(n)) for n in (0, 1)}
         self._leaving = threading.Event()
         self._breaker = CircuitBreaker("messages that are done with are acknowledged later")
@@ -96,7 +92,9 @@ class TaskBroker(RedisBroker):
         message = message.copy(options={"redis_message_id": message.message_id})
         self.emit_before("enqueue", message, delay)
         number = keys.QUEUES_BY_URGENCY.index(message.queue_name)
-        self._enqueue(args=[MAX_WAKE_TOKENS, number, message.message_id, message.encode()])
+        self._scripts.run(
+            "enqueue", self._keys.enqueue, [MAX_WAKE_TOKENS, number, message.message_id, message.encode()]
+        )
         self.emit_after("enqueue", message, delay)
         return message
 
@@ -113,7 +111,7 @@ class TaskBroker(RedisBroker):
         for task_id, attempt, priority in tasks:
             text = encoded(task_id, attempt, priority, at)
             args += [self._numbers[priority], keys.message_id(task_id, attempt), text]
-        return int(self._enqueue(args=args))
+        return int(self._scripts.run("enqueue", self._keys.enqueue, args))
 
     # -- out --------------------------------------------------------------
 
@@ -127,7 +125,7 @@ class TaskBroker(RedisBroker):
             HIGH_PER_NORMAL,
             self._keys.cancel_flags,
         ]
-        streak, *found = self._fetch_script(keys=self._keys.fetch(queues), args=args)
+        streak, *found = self._scripts.run("fetch", self._keys.fetch(queues), args)
         messages = []
         for redis_id, data, flag in zip(found[::3], found[1::3], found[2::3], strict=True):
             message = decoded(redis_id, data)
@@ -140,7 +138,7 @@ class TaskBroker(RedisBroker):
     def _drop(self, redis_id: bytes) -> None:
         logger.warning("what was queued as %r asks for no attempt of a task: it is dropped", redis_id[:80])
         for names in self._keys.acknowledge.values():
-            self.client.eval(self._acknowledge_script, len(names), *names, redis_id)
+            self._scripts.run("acknowledge", names, [redis_id])
 
     @translated
     def wait(self, queues: Iterable[str], seconds: float) -> None:
@@ -150,13 +148,14 @@ class TaskBroker(RedisBroker):
     @translated
     def acknowledge(self, done: Sequence[Acknowledgement]) -> None:
         """Forgets messages, and notifies of the tasks that have ended."""
+        script = self._scripts.text("acknowledge")
         with self.client.pipeline(transaction=False) as pipeline:
             for queue in keys.QUEUES_BY_URGENCY:
                 ids = [item.message_id for item in done if item.queue == queue]
                 if ids:
                     names = self._keys.acknowledge[queue]
                     # Not by its hash: a pipeline would ask first, each time, whether that is known.
-                    pipeline.eval(self._acknowledge_script, len(names), *names, *ids)
+                    pipeline.eval(script, len(names), *names, *ids)
             ended = [item.ended_task for item in done if item.ended_task]
             if ended:
                 notify_ended(pipeline, self.namespace, ended)
@@ -180,15 +179,13 @@ class TaskBroker(RedisBroker):
         for queue in keys.QUEUES_BY_URGENCY:
             ids = [fetched.redis_id for fetched in messages if fetched.message.queue_name == queue]
             if ids:
-                self._requeue_script(
-                    keys=self._keys.requeue[queue], args=["rpush" if last else "lpush", *ids]
-                )
+                self._scripts.run("requeue", self._keys.requeue[queue], ["rpush" if last else "lpush", *ids])
 
     @translated
     def recover(self) -> None:
         """Puts back what silent consumers had fetched. Harmless to repeat."""
         args = [self.heartbeat_timeout, MAX_WAKE_TOKENS, *self._keys.fetched_by]
-        self._recover_script(keys=self._keys.recover, args=args)
+        self._scripts.run("recover", self._keys.recover, args)
 
     @translated
     def wake(self) -> None:

@@ -8,7 +8,7 @@ import redis
 
 from atm.broker import keys
 from atm.broker.connection import translated
-from atm.broker.lua import script
+from atm.broker.scripts import Scripts
 
 
 class Hold(IntEnum):
@@ -30,15 +30,14 @@ class Lease:
         self._key = keys.leader_lease(prefix)
         self._holder = holder
         self._lifetime_ms = lifetime_ms
-        self._hold_script = client.register_script(script("hold_lease"))
-        self._release_script = client.register_script(script("release_lease"))
+        self._scripts = Scripts(client)
 
     @translated
     def hold(self) -> Hold:
         """Takes the lease, or renews it."""
-        return Hold(self._hold_script(keys=[self._key], args=[self._holder, self._lifetime_ms]))
+        return Hold(self._scripts.run("hold_lease", [self._key], [self._holder, self._lifetime_ms]))
 
     @translated
     def release(self) -> None:
         """Gives the lease up, so that another can take it at once."""
-        self._release_script(keys=[self._key], args=[self._holder])
+        self._scripts.run("release_lease", [self._key], [self._holder])

@@ -9,7 +9,8 @@ import pytest
 import redis
 from fix_valkey import Valkey
 
-from atm.broker.broker import TaskBroker
+from atm.broker.broker import Acknowledgement, TaskBroker
+from atm.broker.lease import Hold, Lease
 from atm.errors import BrokerUnavailableError
 
 
@@ -63,4 +64,43 @@ def test_a_database_that_is_not_there_is_told(own: Valkey) -> None:
     broker = TaskBroker(own.url.replace("/0", "/99"), prefix="p")
     with pytest.raises(BrokerUnavailableError, match=r"(?i)index"):
         broker.probe()
+    broker.close()
+
+
+def test_a_full_redis_takes_nothing_more_and_gives_out_what_it_has(own: Valkey) -> None:
+    broker = TaskBroker(own.url, prefix="p")
+    lease = Lease(broker.client, "p", "me", 2000)
+    assert broker.send([(f"task-{number}", 1, 0) for number in range(20)]) == 20
+    with redis.Redis.from_url(own.url) as client:
+        _full(client)
+    with pytest.raises(BrokerUnavailableError):
+        broker.send([("more", 1, 0)])
+    _, found = broker.fetch(["high", "normal"], 5, 0)
+    assert len(found) == 5
+    broker.requeue(found[:2])
+    broker.acknowledge([Acknowledgement("normal", item.redis_id, "ended") for item in found[2:]])
+    broker.recover()
+    assert lease.hold() is Hold.TAKEN
+    assert lease.hold() is Hold.RENEWED
+    assert len(broker.fetch(["high", "normal"], 50, 0)[1]) == 17
+    broker.close()
+
+
+def test_a_redis_that_knows_no_flags_of_scripts_gets_them_without(
+    own: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = TaskBroker(own.url, prefix="p")
+    load = broker.client.script_load
+
+    def old(text: str) -> object:
+        if text.startswith("#!"):
+            raise redis.ResponseError(
+                "Error compiling script (new function): user_script:1: unexpected symbol"
+            )
+        return load(text)
+
+    monkeypatch.setattr(broker.client, "script_load", old)
+    broker.send([("task", 1, 0)])
+    (item,) = broker.fetch(["normal"], 5, 0)[1]
+    broker.acknowledge([Acknowledgement("normal", item.redis_id)])
     broker.close()

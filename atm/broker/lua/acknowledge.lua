@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Forgets messages that are done with, unless they were put back meanwhile.
 -- KEYS: fetched, messages.  ARGV: ids.
 for i = 1, #ARGV do

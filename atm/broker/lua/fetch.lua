@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Takes up to `wanted` messages, the urgent queue first, and marks them fetched.
 -- After `share` messages of the urgent queue in a row, the other goes first once.
 -- KEYS: heartbeats, then for each queue, most urgent first:

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Takes the lease, or renews it.
 -- KEYS: lease.  ARGV: holder, lifetime in ms.  0 if another has the lease, 1 if
 -- the holder has just taken it, 2 if it had it already.

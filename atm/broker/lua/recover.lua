@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Puts back what silent consumers had fetched, at the head of their queues, and forgets them.
 -- KEYS: heartbeats, then for each queue waiting, messages, wake.
 -- ARGV: silent for how many ms, most wake tokens, then for each queue what stands

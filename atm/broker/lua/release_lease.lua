@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Gives up the lease, if the holder has it.
 -- KEYS: lease.  ARGV: holder.
 if redis.call("get", KEYS[1]) == ARGV[1] then

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Puts fetched messages back: at the head, in their order, or at the end.
 -- KEYS: fetched, messages, waiting, wake.  ARGV: lpush or rpush, ids.
 local given = 0
