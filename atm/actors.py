@@ -10,8 +10,10 @@ import sys
 
 import dramatiq
 
+from atm import logs
 from atm.broker import keys
 from atm.errors import AtmError
+from atm.escape import visible
 from atm.processes import UNUSABLE_SETTINGS, Parent, die_with_parent
 from atm.settings import Settings
 from atm.worker.attempt import Attempt
@@ -33,11 +35,13 @@ if (_parent := Parent()).is_told:
 
 # Before the handlers' modules, which may print.
 use_in_worker()
+# Dramatiq has set the log up before it imports this.
+logs.make_visible()
 try:
     _settings = Settings.load()
     _runtime = WorkerRuntime(_settings, load(_settings.handlers))
 except AtmError as error:
-    print(f"atm worker: {error}", file=sys.stderr)
+    print(f"atm worker: {visible(str(error))}", file=sys.stderr)
     raise SystemExit(UNUSABLE_SETTINGS) from error
 
 logging.getLogger("atm").setLevel(_settings.log_level)

@@ -9,12 +9,12 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -22,12 +22,15 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from atm.broker.broker import TaskBroker
 from atm.client import Client
 from atm.errors import BrokerUnavailableError, DeadlineError, SettingsError, UnavailableError
+from atm.processes import python_command
 from atm.server.app import run
 from atm.settings import Settings
 from atm.states import WorkerStatus
 from atm.supervisor.supervisor import Supervisor
 from atm.supervisor.valkey import socket_path, valkey_command
 
+#: What is meant for this machine listens here.
+LOOPBACK = "127.0.0.1"
 _START_SECONDS = 30.0
 _LOOK_SECONDS = 0.05
 #: A worker of a demo has nothing worth waiting for when the demo is over.
@@ -37,18 +40,21 @@ _DEMO_DRAIN_SECONDS = 0.5
 def up(*, data_dir: Path, **flags: Any) -> int:
     """Runs Valkey, the server and its workers until SIGTERM or SIGINT. Returns the exit code.
 
-    `flags` are settings; see `Settings.load`. Raises SettingsError, also when
-    the folder cannot be used, or is in use already.
+    `flags` are settings; see `Settings.load`. It listens on LOOPBACK unless a
+    flag or the environment says otherwise. Raises SettingsError, also when the
+    folder cannot be used, or is in use already.
     """
     folder = data_dir.expanduser().resolve()
-    with _locked(folder):
+    host = flags.pop("host", None) or os.environ.get("ATM_HOST") or LOOPBACK
+    with _locked(folder), socket_path(folder) as socket_file:
         settings = Settings.load(
             **flags,
-            redis_addr=f"unix://{socket_path(folder)}",
-            mysql_dsn=f"sqlite:///{folder / 'atm.db'}",
+            host=host,
+            redis_addr=f"unix://{quote(str(socket_file))}",
+            mysql_dsn=f"sqlite:///{_private(folder / 'atm.db')}",
             upgrade_db=True,
         )
-        embedded_redis = Supervisor([valkey_command(folder)])
+        embedded_redis = Supervisor([valkey_command(folder, socket_file)])
         embedded_redis.start()
         # Until the server has taken over, a signal must not leave Valkey behind.
         signal.signal(signal.SIGTERM, _interrupted)
@@ -81,7 +87,7 @@ def embedded(
     """
     environment = {
         **os.environ,
-        "ATM_HOST": "127.0.0.1",
+        "ATM_HOST": LOOPBACK,
         "ATM_DRAIN_SECONDS": str(_DEMO_DRAIN_SECONDS),
     }
     if handlers:
@@ -91,19 +97,13 @@ def embedded(
     with tempfile.TemporaryDirectory(prefix="atm-") as folder:
         port, worker_port = _free_ports(2)
         log = Path(folder) / "server.log"
-        command = [
-            *(
-                sys.executable,
-                "-m",
-                "atm.supervisor.leash",
-                str(os.getpid()),
-                sys.executable,
-                "-m",
-                "atm_cli",
-            ),
+        command = python_command(
+            "atm.supervisor.leash",
+            str(os.getpid()),
+            *python_command("atm_cli"),
             *("up", "--data-dir", str(Path(folder) / "data"), "--workers", str(workers)),
             *("--grpc-port", str(port), "--worker-port", str(worker_port)),
-        ]
+        )
         with log.open("wb") as output:
             process = subprocess.Popen(
                 command,
@@ -140,6 +140,14 @@ def _locked(folder: Path) -> Iterator[None]:
         except OSError as error:
             raise SettingsError(f"--data-dir: {folder} is in use by another `atm up`") from error
         yield
+
+
+def _private(database: Path) -> Path:
+    """The file; neither it nor what SQLite keeps beside it is for others, as an older ATM made them."""
+    for file in (database, *(database.with_name(f"{database.name}-{kind}") for kind in ("wal", "shm"))):
+        with contextlib.suppress(FileNotFoundError):
+            file.chmod(0o600)
+    return database
 
 
 def _wait_for_redis(url: str) -> None:

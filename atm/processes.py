@@ -36,6 +36,15 @@ def freeze_heap() -> None:
     gc.set_threshold(_COLLECT_AFTER, 10, 10)
 
 
+def python_command(module: str, *arguments: str) -> list[str]:
+    """The command that runs an installed module in another process of this Python.
+
+    Unlike `python -m` alone it does not look for modules in the current
+    folder, which anybody may have written to.
+    """
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
 class Parent:
     """The process that this one shall not outlive; `pid` is its id.
 

@@ -51,7 +51,8 @@ class Settings(BaseSettings):
     host: str = Field("[::]", min_length=1)
     grpc_port: int = Field(DEFAULT_PORT, ge=0, le=65535)
     worker_port: int = Field(8080, ge=0, le=65535)
-    redis_addr: str = DEFAULT_REDIS_ADDR
+    # Both can hold a password.
+    redis_addr: str = Field(DEFAULT_REDIS_ADDR, repr=False)
     mysql_dsn: str = Field(DEFAULT_MYSQL_DSN, repr=False)
     # The prefix of every Redis key, so that installations can share a Redis.
     redis_prefix: str = Field("atm", min_length=1, max_length=64)

@@ -36,7 +36,8 @@ def create_from_file(config: Config, name: str) -> None:
                 created += client.create_tasks(batch, deadline=_DEADLINE_SECONDS)
         finally:
             if created:
-                write_many(config.output, TASKS, created)
+                with console.said_if_lost(f"created: {' '.join(task.task_id for task in created)}"):
+                    write_many(config.output, TASKS, created)
                 console.words(f"{len(created)} of {len(lines)} tasks are committed")
 
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from atm.errors import DeadlineError, ServiceError, UnavailableError
+from atm.escape import visible
 from atm_cli import console, exits
 from atm_cli.config import Config, Output
-from atm_cli.escape import visible
 from atm_cli.options import data_command
 from atm_cli.output import write_many
 from atm_cli.session import connected

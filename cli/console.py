@@ -6,14 +6,16 @@ brackets. Rich is imported when the first of them is made.
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TextIO
 
-import typer
-
-from atm_cli import exits
-from atm_cli.escape import visible
+from atm.escape import visible
+from atm_cli.exits import OutputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,15 +28,60 @@ def screen(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
-def write(text: str) -> None:
-    """Data for stdout, as it is. Ends the command quietly when nobody reads any more."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
+class Stdout:
+    """A standard output whose errors are OutputErrors, whoever writes. None stands for one that is closed."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        if stream is None:
+            # Its number would be the next file's or connection's.
+            os.open(os.devnull, os.O_WRONLY)
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Raises OutputError."""
+        if self._stream is None:
+            raise OutputError(OSError(errno.EBADF, "it is closed"))
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            raise self._lost(error) from None
+
+    def flush(self) -> None:
+        """Raises OutputError."""
+        if self._stream is None:
+            return
+        try:
+            self._stream.flush()
+        except OSError as error:
+            raise self._lost(error) from None
+
+    def _lost(self, error: OSError) -> OutputError:
         # What is still buffered would be flushed at exit, and complain again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(exits.ERROR) from None
+        with suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self.fileno())
+            os.close(null)
+        return OutputError(error)
+
+    def __getattr__(self, name: str) -> Any:
+        stream = self._stream if self._stream is not None else io.StringIO()
+        return getattr(stream, name)
+
+
+def write(text: str) -> None:
+    """Data for stdout, as it is. Raises OutputError."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+@contextmanager
+def said_if_lost(text: str) -> Iterator[None]:
+    """Says this on stderr when what the block writes to stdout is lost."""
+    try:
+        yield
+    except OutputError:
+        words(text)
+        raise
 
 
 def words(text: str, *, label: str = "") -> None:
@@ -42,7 +89,8 @@ def words(text: str, *, label: str = "") -> None:
     from rich.text import Text
 
     line = Text.assemble((label, "bold red"), visible(text))
-    screen(stderr=True).print(line, soft_wrap=True)
+    with suppress(OSError):  # there is nowhere left to say it
+        screen(stderr=True).print(line, soft_wrap=True)
 
 
 def error(lines: list[str]) -> None:

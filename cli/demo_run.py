@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from atm.errors import AtmError
+from atm.escape import visible
 from atm_cli import console
-from atm_cli.escape import visible
 from atm_cli.views import status_style
 from atm_cli.waiting import wait
 

@@ -23,6 +23,14 @@ class UsageError(AtmError):
     """The command line asks for something that cannot be; nothing was sent."""
 
 
+class OutputError(AtmError):
+    """What was found cannot be written to standard output. It is told unless nobody reads any more."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"standard output cannot be written to: {error.strerror or error}")
+        self.is_told = not isinstance(error, BrokenPipeError)
+
+
 OK = 0
 ERROR = 1
 USAGE = 2

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, TextIO, cast
 
 import typer
 
@@ -73,11 +73,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # What a terminal's encoding lacks is shown as an escape instead of ending the command.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    stdout = sys.stdout
+    # For Rich and Typer, too.
+    sys.stdout = cast("TextIO", console.Stdout(stdout))
     try:
         app(args=None if arguments is None else list(arguments), prog_name="atm")
+    except exits.OutputError as error:
+        if error.is_told:
+            console.error([str(error)])
+        return exits.ERROR
     except AtmError as error:
         console.error(exits.explain(error))
         return exits.code_of(error)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else exits.ERROR if stop.code else exits.OK
+    finally:
+        sys.stdout = stdout
     return exits.OK

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from atm.escape import is_unsafe, visible, visible_json
 from atm_cli import console
 from atm_cli.config import Output
-from atm_cli.escape import is_unsafe, visible, visible_json
 from atm_cli.tables import Column, Field, write_details, write_table
 
 

@@ -108,6 +108,9 @@ def up(
     data_dir: Annotated[
         Path, typer.Option(help="The folder that holds everything; tasks in it survive a restart.")
     ] = Path(".atm"),
+    host: Annotated[
+        str | None, typer.Option(help="The address to listen on (env ATM_HOST; default: 127.0.0.1).")
+    ] = None,
     grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="The port of the gRPC API.")] = 9090,
     worker_port: Annotated[int, typer.Option(min=0, max=65535, help="The port for workers.")] = 8080,
     workers: Annotated[int, typer.Option(min=0, help="Worker processes.")] = 2,

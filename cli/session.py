@@ -28,6 +28,8 @@ def connected(config: Config) -> Iterator[Client]:
     with Client(config.server) as client:
         try:
             yield client
+        except exits.OutputError:
+            raise
         except AtmError as error:
             console.error(exits.explain(error, config.server))
             raise typer.Exit(exits.code_of(error)) from error

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
+from atm.escape import visible, visible_lines
 from atm_cli import console
-from atm_cli.escape import visible, visible_lines
 
 T = TypeVar("T")
 

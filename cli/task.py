@@ -123,9 +123,10 @@ def create(
             delay=delay,
             request_id=request_id,
         )
-        if wait:
-            wait_and_report(config, client, task.task_id, timeout)
-        write_one(config.output, TASKS, task)
+        with console.said_if_lost(f"created: {task.task_id}"):
+            if wait:
+                wait_and_report(config, client, task.task_id, timeout)
+            write_one(config.output, TASKS, task)
 
 
 @app.command()

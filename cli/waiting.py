@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from atm.errors import WaitTimeoutError
+from atm.escape import visible
 from atm_cli import console, exits
 from atm_cli.config import Config
-from atm_cli.escape import visible
 from atm_cli.output import write_one
 from atm_cli.views import TASKS
 

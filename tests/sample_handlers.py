@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -231,3 +233,18 @@ async def exits_on_the_loop(context: Context, payload: dict[str, str]) -> None:
         case "stop":
             loop.stop()
     await asyncio.sleep(600)
+
+
+@handler("log_hostile")
+def log_hostile(context: Context, payload: dict[str, str]) -> None:
+    """Logs the payload's text in every way that leads to the worker's own log."""
+
+    def fail() -> None:
+        raise ValueError(payload["text"])
+
+    logging.getLogger("somebody").warning("said %s", payload["text"])
+    logging.getLogger(payload["text"]).warning("said")
+    thread = threading.Thread(target=fail, name=payload["text"])
+    thread.start()
+    thread.join()
+    raise NonRetryableError(payload["text"])

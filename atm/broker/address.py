@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from redis import ConnectionPool
+
 from atm.errors import SettingsError
 from atm.host_port import join_host_port, split_host_port
 
@@ -35,7 +37,9 @@ def parse_sentinel_url(url: str) -> SentinelAddress:
     service, _, db = path.partition("/")
     if not hosts or not service or not (db or "0").isdigit():
         raise SettingsError(f"--redis / REDIS_ADDR: Sentinels are named like {form}")
-    sentinels = [split_host_port(host, 26379, "--redis / REDIS_ADDR") for host in hosts.split(",")]
+    sentinels = [
+        split_host_port(host, 26379, "--redis / REDIS_ADDR", is_secret=True) for host in hosts.split(",")
+    ]
     user, _, password = login.partition(":")
     return SentinelAddress(
         sentinels, unquote(service), int(db or 0), unquote(user) or None, unquote(password) or None
@@ -43,13 +47,31 @@ def parse_sentinel_url(url: str) -> SentinelAddress:
 
 
 def parse_redis_addr(addr: str) -> str:
-    """The URL for redis-py of an address in either form. Raises SettingsError."""
+    """The URL for redis-py of an address in either form. Raises SettingsError, which repeats none of it."""
     text = addr.strip()
     if text.startswith(("redis://", "rediss://", "unix://")):
+        _check_url(text)
         return text
     if text.startswith(SENTINEL_SCHEME):
         parse_sentinel_url(text)
         return text
     if not text or "://" in text or "/" in text:
         raise SettingsError("--redis / REDIS_ADDR takes host:port, or a redis://, rediss:// or unix:// URL")
-    return f"redis://{join_host_port(*split_host_port(text, 6379, '--redis / REDIS_ADDR'))}/0"
+    if "@" in text:
+        raise SettingsError(
+            "--redis / REDIS_ADDR: a user and a password need a URL, redis://user:password@host:port/0"
+        )
+    host, port = split_host_port(text, 6379, "--redis / REDIS_ADDR", is_secret=True)
+    return f"redis://{join_host_port(host, port)}/0"
+
+
+def _check_url(url: str) -> None:
+    try:
+        # Not opened: it only takes its options.
+        ConnectionPool.from_url(url).make_connection()
+    except (ValueError, TypeError):
+        # Their texts can hold a part of the password, one with a "/" in it for instance.
+        raise SettingsError(
+            "--redis / REDIS_ADDR cannot be read: the port is a number, options are redis-py's, "
+            "and in a password / ? # @ : are written as %2F %3F %23 %40 %3A"
+        ) from None

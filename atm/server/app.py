@@ -6,13 +6,11 @@ import asyncio
 import contextlib
 import logging
 import signal
-import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import grpc
 import uvloop
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -25,7 +23,6 @@ from atm.broker.lease import Lease
 from atm.broker.marker import Marker
 from atm.broker.notifications import NotificationListener
 from atm.errors import SettingsError
-from atm.host_port import join_host_port
 from atm.processes import freeze_heap
 from atm.rpc import task_service_pb2 as pb
 from atm.rpc.task_service_pb2_grpc import add_TaskServiceServicer_to_server
@@ -37,12 +34,17 @@ from atm.scheduler.relay import Relay
 from atm.scheduler.rescuer import Rescuer
 from atm.scheduler.timeout_sweeper import TimeoutSweeper
 from atm.server.error_boundary import BoundedServer
+from atm.server.listener import Listener
+from atm.server.ports import Ports, with_usable_host
 from atm.server.readiness import Readiness
 from atm.server.registry import ServerRegistry
+from atm.server.self_check import SelfCheck, leave
 from atm.server.servicer import Servicer
+from atm.server.unknown_methods import new_server
 from atm.server.waiting import Waiting
 from atm.service.dispatch import Dispatcher
 from atm.service.task_service import TaskService
+from atm.service.validation import MAX_WAIT_MS
 from atm.settings import Settings
 from atm.store import schema
 from atm.store.database import Database
@@ -73,6 +75,7 @@ def run(settings: Settings) -> int:
     address that cannot be listened on, or when its workers refuse theirs.
     """
     logs.configure(settings.log_level)
+    settings = with_usable_host(settings)
     if settings.upgrade_db:
         before, after = schema.upgrade(settings.sql_url)
         if before != after:
@@ -99,16 +102,10 @@ def run(settings: Settings) -> int:
 
 def _serve_in_processes(settings: Settings) -> None:
     """Keeps the processes running that serve, and the workers beside them."""
-    for option, port in _ports(settings):
-        if not port:
-            raise SettingsError(f"{option}: processes that share a port need its number, not 0")
-        # They would share it with a stranger, too.
-        with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as trial:
-            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                trial.bind((settings.host.strip("[]"), port))
-            except OSError as error:
-                raise _not_listening(option, f"{settings.host}:{port}") from error
+    ports = Ports(settings)
+    ports.check_numbers()
+    # They would share them with a stranger, too.
+    ports.check()
     stopping = threading.Event()
     _at_signals(stopping.set)
     # Workers in a supervisor of their own: they stop first.
@@ -158,7 +155,7 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
     notifications = NotificationListener(broker.client, broker.namespace, waiting.hear)
     pool = ThreadPoolExecutor(settings.server_threads, thread_name_prefix="atm-call")
     checker = health.aio.HealthServicer()
-    server = _grpc_server(settings, Servicer(service, waiting, pool), checker)
+    listener = _listener(settings, Servicer(service, waiting, pool), checker)
     registry = ServerRegistry(database, settings)
     lease = Lease(broker.client, broker.namespace, registry.instance_id, LEASE_MS)
     leadership = Leadership(database, lease, registry.instance_id)
@@ -168,12 +165,21 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
         worker_commands(settings), on_refusal=lambda: loop.call_soon_threadsafe(stopping.set)
     )
 
+    def tell_others() -> None:
+        for leaving in (own_roles.stop, leadership.hand_over, registry.stop, listener.remove_socket):
+            leaving()
+
+    # Where the event loop does not turn any more, nothing below is reached.
+    self_check = SelfCheck(lambda: listener.own_address, lambda: leave(tell_others, supervisor.stop))
+    self_checks = Runner([self_check])
+
     for part in (dispatcher, service):
         part.start()
     # First, so that a server which answers has done all that can make it fail.
     await asyncio.to_thread(registry.start)
-    await server.start()
+    await listener.start()
     own_roles.start()
+    self_checks.start()
     scheduler.start()
     supervisor.start()
     readiness = asyncio.create_task(Readiness(checker, SERVICE, database, broker).run())
@@ -193,13 +199,14 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
     # First the word to load balancers, then the lead to another server, then
     # the calls in flight, then what they used.
     readiness.cancel()
+    await asyncio.to_thread(self_checks.stop)
     await checker.enter_graceful_shutdown()
     waiting.close()
     await asyncio.to_thread(scheduler.stop)
     await asyncio.to_thread(own_roles.stop)
     await asyncio.to_thread(leadership.hand_over)
     await asyncio.to_thread(registry.drain)
-    await server.stop(settings.shutdown_grace_seconds)
+    await listener.stop(settings.shutdown_grace_seconds)
     await asyncio.to_thread(supervisor.stop)
     await asyncio.to_thread(registry.stop)
     pool.shutdown()
@@ -229,35 +236,22 @@ def _sweeps(settings: Settings, database: Database, broker: TaskBroker, dispatch
     return sweeps
 
 
-def _grpc_server(settings: Settings, servicer: Servicer, checker: Any) -> Any:
-    """A server that listens on both ports. Raises SettingsError when it cannot."""
+def _listener(settings: Settings, servicer: Servicer, checker: Any) -> Listener:
+    """What serves these on both ports. Raises SettingsError for one that cannot be listened on."""
+    ports = Ports(settings)
     # Two servers on one port would each get some of its calls: only where it is meant.
     options = [*_OPTIONS, ("grpc.so_reuseport", int(settings.share_ports))]
-    server = grpc.aio.server(options=options, maximum_concurrent_rpcs=_MAX_CALLS)
-    translating: Any = BoundedServer(server)
-    add_TaskServiceServicer_to_server(servicer, translating)
-    health_pb2_grpc.add_HealthServicer_to_server(checker, translating)
-    if settings.reflection:
-        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), translating)
-    for option, port in _ports(settings):
-        _listen(server, settings.host, port, option)
-    return server
 
+    def make() -> Any:
+        server, tells_unknown_apart = new_server(options, _MAX_CALLS)
+        translating: Any = BoundedServer(server, registers=tells_unknown_apart)
+        add_TaskServiceServicer_to_server(servicer, translating)
+        health_pb2_grpc.add_HealthServicer_to_server(checker, translating)
+        if settings.reflection:
+            names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), translating)
+        ports.open(server)
+        return server
 
-def _ports(settings: Settings) -> tuple[tuple[str, int], ...]:
-    return (("--grpc-port", settings.grpc_port), ("--worker-port", settings.worker_port))
-
-
-def _listen(server: Any, host: str, port: int, option: str) -> None:
-    address = join_host_port(host.strip("[]"), port)
-    try:
-        bound = server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise _not_listening(option, address) from error
-    if not bound:
-        raise _not_listening(option, address)
-
-
-def _not_listening(option: str, address: str) -> SettingsError:
-    return SettingsError(f"{option}: {address} cannot be listened on; is it in use?")
+    # The longest call is a wait.
+    return Listener(make, ports.are_free, MAX_WAIT_MS / 1000 + settings.shutdown_grace_seconds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 import grpc
@@ -44,15 +44,19 @@ class ErrorBoundary(grpc.GenericRpcHandler):
 class BoundedServer:
     """What the generated `add_…_to_server` take for a server: it adds their methods translated."""
 
-    def __init__(self, server: Any) -> None:
+    def __init__(self, server: Any, *, registers: bool) -> None:
         self._server = server
+        self._registers = registers
 
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         """Adds them."""
         self._server.add_generic_rpc_handlers([ErrorBoundary(handler) for handler in handlers])
 
-    def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
-        """A short cut that a server of asyncio does not have."""
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """Adds them by their names, so that gRPC's core tells them from unknown ones, if `registers`."""
+        if self._registers:
+            bounded = {name: _bounded(handler) for name, handler in handlers.items()}
+            self._server.add_registered_method_handlers(service, bounded)
 
 
 def _bounded(handler: Any) -> Any:

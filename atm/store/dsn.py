@@ -81,7 +81,7 @@ def _without_more_hosts(text: str) -> tuple[str, str]:
 
 def _with_hosts(url: URL, more: str) -> URL:
     for host in filter(None, more.split(",")):
-        split_host_port(host, 3306, "--mysql / MYSQL_DSN: the address")
+        split_host_port(host, 3306, "--mysql / MYSQL_DSN: the address", is_secret=True)
     return url.update_query_dict({HOSTS: more}) if more else url
 
 
@@ -101,7 +101,9 @@ def _from_go(match: re.Match[str]) -> URL:
         query["unix_socket"] = match["address"]
     else:
         first, _, more = match["address"].partition(",")
-        host, port = split_host_port(first or "127.0.0.1", 3306, "--mysql / MYSQL_DSN: the address")
+        host, port = split_host_port(
+            first or "127.0.0.1", 3306, "--mysql / MYSQL_DSN: the address", is_secret=True
+        )
     for name, value in parse_qsl(match["query"] or "", keep_blank_values=True):
         if name in _TIMEOUTS:
             query[_TIMEOUTS[name]] = str(max(1, round(_go_seconds(name, value))))
@@ -111,9 +113,7 @@ def _from_go(match: re.Match[str]) -> URL:
                 if value == "true":
                     query["ssl_verify_identity"] = "true"
             elif value != "false":
-                raise SettingsError(
-                    f"--mysql / MYSQL_DSN: tls={value!r} is not known; true, false or skip-verify"
-                )
+                raise SettingsError("--mysql / MYSQL_DSN: tls takes true, false or skip-verify")
         elif name not in _GO_ONLY:
             raise SettingsError(f"--mysql / MYSQL_DSN: the setting {name!r} is not known")
     url = URL.create(
@@ -131,5 +131,5 @@ def _from_go(match: re.Match[str]) -> URL:
 def _go_seconds(name: str, value: str) -> float:
     parts = _GO_DURATION.findall(value)
     if not parts or "".join(n + u for n, u in parts) != value:
-        raise SettingsError(f"--mysql / MYSQL_DSN: {name}={value!r} is no duration such as 5s or 1m30s")
+        raise SettingsError(f"--mysql / MYSQL_DSN: {name} takes a duration such as 5s or 1m30s")
     return sum(float(n) * _SECONDS[u] for n, u in parts)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import ssl
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,7 @@ def make_engine(url: URL, pool_size: int) -> Engine:
     READ_ONLY among its execution options: nothing will be written.
     """
     if url.get_backend_name() == "sqlite":
+        _make_private(url)
         engine = create_engine(
             url,
             pool_size=pool_size,
@@ -199,6 +202,14 @@ def _ping_if_idle(connection: Any, record: Any, _proxy: Any) -> None:
     except Exception as error:
         # The pool opens another one, and throws away all that are as old.
         raise exc.DisconnectionError from error
+
+
+def _make_private(url: URL) -> None:
+    """Makes a file that is not there yet, for this user alone. SQLite gives those beside it its rights."""
+    if not url.database or "uri" in url.query:
+        return
+    with suppress(OSError):  # SQLite will say what is wrong
+        os.close(os.open(url.database, os.O_RDWR | os.O_CREAT, 0o600))
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
+from atm.processes import python_command
 from atm.settings import Settings
 from atm.supervisor.supervisor import Command
 
@@ -19,7 +18,7 @@ def server_commands(settings: Settings) -> list[Command]:
     return [
         Command(
             f"server process {number}",
-            [sys.executable, "-m", "atm_cli", "server"],
+            python_command("atm_cli", "server"),
             settings.environment(
                 server_id=f"{settings.server_id}/{number}",
                 processes=1,
@@ -36,11 +35,14 @@ def server_commands(settings: Settings) -> list[Command]:
 def worker_commands(settings: Settings) -> list[Command]:
     """One command for each worker process: they fail, and are started again, one by one."""
     stop_seconds = settings.drain_seconds + _WORKER_STOP_SECONDS
-    arguments = [
-        *(sys.executable, "-m", "dramatiq", "atm.actors"),
+    arguments = python_command(
+        "dramatiq",
+        "atm.actors",
         *("--processes", "1", "--threads", str(settings.worker_threads)),
         *("--worker-shutdown-timeout", str(round(stop_seconds * 1000))),
-    ]
+        # None: Dramatiq's default is to look for modules in the current folder before all others.
+        "--path",
+    )
     return [
         Command(f"worker {number}", arguments, settings.environment(), stop_seconds + 2)
         for number in range(1, settings.workers + 1)

@@ -6,14 +6,13 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from atm.processes import EXIT_RECYCLED, UNUSABLE_SETTINGS
+from atm.processes import EXIT_RECYCLED, UNUSABLE_SETTINGS, python_command
 
 logger = logging.getLogger(__name__)
 
@@ -27,12 +26,15 @@ _LOOK_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Command:
-    """A process to keep running. `stop_seconds` is what it may take to end by itself."""
+    """A process to keep running. `stop_seconds` is what it may take to end by itself; a `umask` of -1 is this
+    process's own.
+    """
 
     name: str
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     stop_seconds: float = 10.0
+    umask: int = -1
 
 
 class _Child:
@@ -78,11 +80,12 @@ class _Child:
         self._started_at = now
         self._starts += 1
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "atm.supervisor.leash", str(os.getpid()), *self.command.arguments],
+            python_command("atm.supervisor.leash", str(os.getpid()), *self.command.arguments),
             env={**os.environ, **self.command.environment},
             stdin=subprocess.DEVNULL,
             # Ctrl-C in a terminal is for the supervisor: it decides in which order to stop.
             start_new_session=True,
+            umask=self.command.umask,
         )
 
     def signal(self, number: int) -> None:

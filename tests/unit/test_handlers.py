@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +153,15 @@ def test_a_part_of_a_package_that_is_not_there_is_named(name: str) -> None:
 def test_what_is_no_name_of_a_module_is_refused(name: str) -> None:
     with pytest.raises(SettingsError, match="ATM_HANDLERS: "):
         load([name])
+
+
+def test_handlers_in_the_current_folder_are_found_and_hide_no_installed_module(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("from atm import handler\n\n@handler('mine')\ndef run(c, p): ...\n")
+    # Which every process of ATM would import, were it first.
+    for name in ("pydantic", "redis", "logging", "atm"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a stranger was imported')\n")
+    program = "from atm.worker.handlers import load; print(load(['mine']).get('mine').task_type)"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "mine\n", done.stderr

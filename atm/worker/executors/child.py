@@ -17,6 +17,7 @@ import time
 from datetime import datetime
 from typing import Any
 
+from atm import logs
 from atm.errors import NonRetryableError
 from atm.processes import die_with_parent
 from atm.service.attempts import ClaimedTask
@@ -124,6 +125,7 @@ def main() -> None:
     ignore_stops()
     die_with_parent()
     streams = use_in_child()
+    logs.make_visible()
     channel = _Channel(int(sys.argv[1]))
     order = channel.receive()
     if order is not None:

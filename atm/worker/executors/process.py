@@ -8,12 +8,12 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from atm.errors import NonRetryableError
+from atm.processes import python_command
 from atm.worker.attempt import Attempt
 from atm.worker.interruption import Interruption, Stopped
 from atm.worker.payloads import ResultError
@@ -134,7 +134,7 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
 def _start(channel: socket.socket, environment: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
     with channel, held_back():
         return subprocess.Popen(
-            [sys.executable, "-m", _CHILD, str(channel.fileno())],
+            python_command(_CHILD, str(channel.fileno())),
             env=None if environment is None else {**os.environ, **environment},
             pass_fds=[channel.fileno()],
             stdin=subprocess.DEVNULL,

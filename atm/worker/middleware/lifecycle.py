@@ -9,6 +9,7 @@ from typing import Any
 from dramatiq import Middleware
 
 from atm.errors import AtmError
+from atm.escape import visible
 from atm.worker.output import end_boot
 from atm.worker.runtime import WorkerRuntime
 from atm.worker.signals import StopSignals
@@ -31,7 +32,7 @@ class Lifecycle(Middleware):
             self._runtime.start(broker, worker)
         except AtmError as error:
             # Dramatiq would log another exception and let the worker run half made.
-            sys.exit(f"atm worker: {error}")
+            sys.exit(f"atm worker: {visible(str(error))}")
         except Exception:
             logger.exception("the worker cannot start")
             sys.exit(1)

@@ -70,6 +70,8 @@ def test_up_hands_over_its_options(run: Any, monkeypatch: pytest.MonkeyPatch) ->
         "workers": 1,
         "worker_threads": 8,
         "log_level": "INFO",
+        # This machine only.
+        "host": None,
         # What the environment says.
         "reflection": None,
         "accept_unknown_types": None,

@@ -8,7 +8,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atm_cli.escape import is_unsafe, visible, visible_json, visible_lines
+from atm.escape import is_unsafe, visible, visible_json, visible_lines
 
 any_text = st.text(st.characters() | st.sampled_from("\x1b\x9b\u202e\u2066\r\n\t\x00\x7f\ud800\U000e0041"))
 

@@ -1,4 +1,4 @@
-"""Makes text that came from a task fit for a terminal."""
+"""Makes text that somebody else wrote fit for a terminal and for a log."""
 
 from __future__ import annotations
 
