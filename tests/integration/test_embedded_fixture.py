@@ -97,7 +97,6 @@ def test_a_worker_that_does_not_come_up_is_told_with_the_servers_log(project: Pa
     # It can be imported in the tests' process, and not in the worker's.
     with (project / "greetings.py").open("a") as module:
         module.write("import sys\nif 'pytest' not in sys.modules:\n    raise OSError('no disk')\n")
-    (project / "conftest.py").write_text("import atm.devserver\n\natm.devserver._START_SECONDS = 6.0\n")
     outcome = run_pytest(project, "atm_handlers = greetings")
     assert outcome.returncode == 1
     assert "no disk" in outcome.stdout, outcome.stdout
