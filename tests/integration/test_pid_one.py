@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -51,8 +52,13 @@ def test_nothing_that_handlers_leave_behind_stays_a_zombie(
             task = client.wait_for_task(client.create_task("leave").task_id, PATIENCE_SECONDS)
             assert task.status == "SUCCESS"
 
-    def names() -> list[str]:
-        return [child.name() for child in outside.children(recursive=True)]
+    def names() -> set[str]:
+        found = set()
+        for child in outside.children(recursive=True):
+            # It may be reaped in this moment.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found.add(child.name())
+        return found
 
     eventually(lambda: "sleep" not in names(), what="they are zombies")
     (init,) = outside.children()
