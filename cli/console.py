@@ -32,9 +32,6 @@ class Stdout:
     """A standard output whose errors are OutputErrors, whoever writes. None stands for one that is closed."""
 
     def __init__(self, stream: TextIO | None) -> None:
-        if stream is None:
-            # Its number would be the next file's or connection's.
-            os.open(os.devnull, os.O_WRONLY)
         self._stream = stream
 
     def write(self, text: str) -> int:

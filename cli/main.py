@@ -68,12 +68,13 @@ def version() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line (the process's own, if none is given) and returns its exit code."""
+    # None where it is closed: then there is nothing to tell data to.
+    stdout = sys.stdout
     open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         # What a terminal's encoding lacks is shown as an escape instead of ending the command.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    stdout = sys.stdout
     # For Rich and Typer, too.
     sys.stdout = cast("TextIO", console.Stdout(stdout))
     try:

@@ -22,7 +22,7 @@ COMMANDS = (
     "task logs {id} -o jsonl",
     "task wait {id} --timeout 0.1",
     "task cancel {id}",
-    "worker list",
+    "worker list -o json",
     "server list",
     "stats",
     "db status",

@@ -89,7 +89,7 @@ def test_what_ends_otherwise_is_started_after_a_wait_that_grows(
 
 
 def test_each_is_told_whose_child_it_is(supervisor: Supervisor, started: list[FakeProcess]) -> None:
-    assert started[0].arguments[2:] == ["atm.supervisor.leash", str(os.getpid()), "work"]
+    assert started[0].arguments[3:] == ["atm.supervisor.leash", str(os.getpid()), "work"]
 
 
 def test_one_that_is_held_starts_nothing_again(
