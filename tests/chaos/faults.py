@@ -227,11 +227,12 @@ def isolated_poison(installation: Installation, rng: random.Random) -> None:
 
 def async_loop_ended(installation: Installation, rng: random.Random) -> None:
     """Handlers that exit in the loop of all async ones, or end it: those beside them go on."""
-    exits = [_insist_on_creating(installation, "chaos_async_poison") for _ in range(3)]
-    ends = [_insist_on_creating(installation, "chaos_loop") for _ in range(3)]
     with installation.client() as client:
+        exits = [_insist_on_creating(installation, "chaos_async_poison") for _ in range(3)]
         for task in [client.wait_for_task(task_id, 90) for task_id in exits]:
             assert (task.status, task.error_reason, task.attempt) == ("FAILED", "HANDLER_ERROR", 3), task
+        # After those: a loop that ends takes whoever is on it along.
+        ends = [_insist_on_creating(installation, "chaos_loop") for _ in range(3)]
         for task in [client.wait_for_task(task_id, 90) for task_id in ends]:
             assert task.status == "SUCCESS", task
             assert task.attempt > 1, "its loop did not end"
