@@ -123,4 +123,5 @@ def hang(context: Context, payload: dict[str, str]) -> None:
     _write(context, "start")
     while True:
         with suppress(BaseException):
-            time.sleep(1)
+            while True:
+                time.sleep(1)

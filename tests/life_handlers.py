@@ -33,19 +33,23 @@ def _gate(payload: dict[str, str]) -> Path:
 def hang(context: Context, payload: dict[str, str]) -> str:
     """Is in calls that nothing interrupts, until the file `until` is there."""
     _mark(context, "started")
-    while not _gate(payload).exists():
+    while True:
+        # All of it inside: what is raised comes wherever the thread is.
         with contextlib.suppress(BaseException):
-            time.sleep(0.05)
-    return "late"
+            while not _gate(payload).exists():
+                time.sleep(0.05)
+            return "late"
 
 
 @handler("async_hang", max_retry=0)
 async def async_hang(context: Context, payload: dict[str, str]) -> None:
     """Swallows every cancellation, until the file `until` is there."""
     _mark(context, "started")
-    while not _gate(payload).exists():
+    while True:
         with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(0.05)
+            while not _gate(payload).exists():
+                await asyncio.sleep(0.05)
+            return
 
 
 @handler("hold_lock", max_retry=0)

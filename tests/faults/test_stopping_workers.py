@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -278,6 +278,15 @@ def test_a_handler_that_holds_the_lock_of_python_does_not_hold_up_its_master(lon
     lone_system.check_history()
 
 
+@pytest.fixture
+def quits() -> Iterator[None]:
+    """What is started heeds SIGQUIT, also where the tests are a background job of a script, which ignores it."""
+    before = signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGQUIT, before)
+
+
+@pytest.mark.usefixtures("quits")
 def test_whoever_cannot_wait_kills_a_worker_and_its_tasks_run_again(lone_system: System) -> None:
     # So long that the worker is not missed: the process that beats its heart outlives the signal.
     long = {"ATM_WORKER_LEASE_SECONDS": "600", **PATIENT}
