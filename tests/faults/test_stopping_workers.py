@@ -280,7 +280,7 @@ def test_a_handler_that_holds_the_lock_of_python_does_not_hold_up_its_master(lon
 
 @pytest.fixture
 def quits() -> Iterator[None]:
-    """What is started heeds SIGQUIT, also where the tests are a background job of a script, which ignores it."""
+    """What is started heeds SIGQUIT, also where the tests are a background job, which ignores it."""
     before = signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGQUIT, before)
