@@ -33,6 +33,7 @@ from atm.scheduler.recovery import MessageRecovery
 from atm.scheduler.relay import Relay
 from atm.scheduler.rescuer import Rescuer
 from atm.scheduler.timeout_sweeper import TimeoutSweeper
+from atm.server.call_loop import new_server
 from atm.server.error_boundary import BoundedServer
 from atm.server.listener import Listener
 from atm.server.ports import Ports, with_usable_host
@@ -40,7 +41,6 @@ from atm.server.readiness import Readiness
 from atm.server.registry import ServerRegistry
 from atm.server.self_check import SelfCheck, leave
 from atm.server.servicer import Servicer
-from atm.server.unknown_methods import new_server
 from atm.server.waiting import Waiting
 from atm.service.dispatch import Dispatcher
 from atm.service.task_service import TaskService

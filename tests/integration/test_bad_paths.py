@@ -18,8 +18,8 @@ ROUNDS = 5
 #: A server whose gRPC ends its own loop for such a path, like versions of it that cannot tell them apart.
 UNPROTECTED = """
 import sys
-from atm.server import unknown_methods
-unknown_methods._CAN_TELL_APART = False
+from atm.server import call_loop
+call_loop._CAN_TAKE_CALLS = False
 from atm_cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
