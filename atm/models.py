@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, DateTime, Float, Index, Integer, String, Text
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Float, Index, Integer, String, Text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import configure_mappers
 from sqlalchemy.types import TypeDecorator
@@ -98,8 +98,8 @@ class Task(SQLModel, table=True):
         Index("ix_task_status_id", "status", "task_id"),
         Index("ix_task_priority_id", "priority", "task_id"),
         Index("ix_task_type_id", "task_type", "task_id"),
-        # The relay: what should have its message by now.
-        Index("ix_task_dispatch", "dispatch_at"),
+        # The relay, and workers without Redis: what waits, by its list, and should have its message by now.
+        Index("ix_task_waiting", "task_type", "priority", "dispatch_at"),
         # Requests that were made before.
         Index("ix_task_request", "request_id", unique=True),
         # The pruner: what ended long ago.
@@ -254,6 +254,10 @@ class Leader(SQLModel, table=True):
     epoch: int = Field(sa_column=Column(BigInteger, nullable=False))
     instance_id: str = Field(sa_column=Column(exact_string(INSTANCE_ID_LENGTH), nullable=False))
     acquired_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    # Until when it leads without renewing. None: a server of an older version took the lead.
+    leads_until: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+    # Redis does not answer it: another server that Redis answers may follow it at once.
+    without_redis: bool | None = Field(default=None, sa_column=Column(Boolean))
 
 
 # Here and now, not at the first use: rows are made without pydantic's __init__,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from atm.service.dispatch import Dispatcher
-from atm.store.tasks import Dispatch
+from atm.store.waiting import Dispatch
 
 
 class FakeDispatcher(Dispatcher):

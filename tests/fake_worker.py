@@ -24,6 +24,8 @@ from atm.service.attempts import AttemptService, Claim, ClaimedTask, End, Report
 from atm.service.outcomes import Cancelled, Failed, HandedBack, Outcome, Succeeded, TimedOut
 from atm.states import Status
 from atm.store.clock import DatabaseClock
+from atm.store.database import Database
+from atm.store.waiting import Due
 from atm.worker.attempt import Attempt, AttemptId, Attempts, State
 from atm.worker.claim_ledger import ClaimLedger
 from atm.worker.claims import Claims
@@ -38,6 +40,7 @@ from atm.worker.middleware.cancel import Cancel
 from atm.worker.middleware.retries import Retries
 from atm.worker.prefetcher import Prefetcher
 from atm.worker.runtime import WorkerRuntime
+from atm.worker.sources import Sources
 
 _NUMBERS = itertools.count(1)
 
@@ -99,7 +102,7 @@ class FakeBroker:
         self.requeued: list[FetchedMessage] = []
         self.acknowledged: list[FetchedMessage] = []
         self.ended: list[str] = []
-        self.is_away = False
+        self.is_away = self.is_full = False
 
     def fetch(self, queues: Iterable[str], wanted: int, streak: int) -> tuple[int, list[FetchedMessage]]:
         self._answer()
@@ -122,9 +125,28 @@ class FakeBroker:
         if ended:
             self.ended.append(str(fetched.message.args[0]))
 
+    def probe(self) -> None:
+        self._answer()
+        if self.is_full:
+            raise BrokerUnavailableError("full")
+
     def _answer(self) -> None:
         if self.is_away:
             raise BrokerUnavailableError("away")
+
+
+class FakeDueTasks:
+    """SQL, with these tasks due in it; raises `error`."""
+
+    def __init__(self) -> None:
+        self.due: list[Due] = []
+        self.error: Exception | None = None
+        self.clock = DatabaseClock()
+
+    def read(self, look: Callable[[Any], Any]) -> list[Due]:
+        if self.error is not None:
+            raise self.error
+        return list(self.due)
 
 
 class FakeCommits:
@@ -259,8 +281,10 @@ class FakeWorker:
         self._executors = executors or {"thread": ThreadExecutor(), "async": CoroutineExecutor()}
         self.execution = Execution(self.claims, self.completer, self.registry, self._executors)
         ahead = self.claims if claims_ahead else cast(Claims, _NoClaims())
+        self.due_tasks = FakeDueTasks()
+        self.sources = Sources(broker, cast(Database, self.due_tasks), self.attempts, ["work"])
         self.prefetcher = Prefetcher(
-            broker, self.attempts, ahead, self.completer, threads, lambda: self.is_cut_off
+            self.sources, self.attempts, ahead, self.completer, threads, lambda: self.is_cut_off
         )
         self.consumer = AttemptConsumer("normal", self.prefetcher, self.completer)
         self._dramatiq = self._threads()

@@ -99,8 +99,8 @@ class TaskBroker(RedisBroker):
         return message
 
     @translated
-    def send(self, tasks: Sequence[tuple[str, int, int]]) -> int:
-        """Queues a message for each (task id, attempt, priority), in one round trip.
+    def send(self, tasks: Sequence[tuple[str, int, int, str]]) -> int:
+        """Queues a message for each (task id, attempt, priority, type), in one round trip.
 
         Returns how many were not queued already.
         """
@@ -108,7 +108,7 @@ class TaskBroker(RedisBroker):
             return 0
         at = str(round(self._now().timestamp() * 1000))
         args: list[int | str | bytes] = [MAX_WAKE_TOKENS]
-        for task_id, attempt, priority in tasks:
+        for task_id, attempt, priority, _ in tasks:
             text = encoded(task_id, attempt, priority, at)
             args += [self._numbers[priority], keys.message_id(task_id, attempt), text]
         return int(self._scripts.run("enqueue", self._keys.enqueue, args))

@@ -74,11 +74,6 @@ def ended_channel(prefix: str) -> str:
     return f"{prefix}:ended"
 
 
-def leader_lease(prefix: str) -> str:
-    """Who leads the servers; it expires."""
-    return f"{prefix}:leader"
-
-
 def marker(prefix: str) -> str:
     """Set once. When it is missing, Redis has lost what it held."""
     return f"{prefix}:marker"

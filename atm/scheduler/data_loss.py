@@ -6,7 +6,7 @@ import logging
 
 from atm.broker.marker import Marker
 from atm.errors import BrokerUnavailableError
-from atm.store import tasks
+from atm.store import waiting
 from atm.store.database import Database
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class DataLossDetector:
             self._behind = ""
         after = self._behind
         now = self._database.clock.now()
-        last = self._database.write(lambda connection: tasks.dispatch_again(connection, now, after, BATCH))
+        last = self._database.write(lambda connection: waiting.dispatch_again(connection, now, after, BATCH))
         self._behind = last
         return last is not None
 

@@ -19,7 +19,6 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import add_ServerReflectionServ
 from atm import logs
 from atm.background import Role, Runner
 from atm.broker.broker import TaskBroker
-from atm.broker.lease import Lease
 from atm.broker.marker import Marker
 from atm.broker.notifications import NotificationListener
 from atm.errors import SettingsError
@@ -27,7 +26,7 @@ from atm.processes import freeze_heap
 from atm.rpc import task_service_pb2 as pb
 from atm.rpc.task_service_pb2_grpc import add_TaskServiceServicer_to_server
 from atm.scheduler.data_loss import DataLossDetector
-from atm.scheduler.leadership import LEASE_MS, Leadership
+from atm.scheduler.leadership import Leadership
 from atm.scheduler.pruner import Pruner
 from atm.scheduler.recovery import MessageRecovery
 from atm.scheduler.relay import Relay
@@ -157,8 +156,8 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
     checker = health.aio.HealthServicer()
     listener = _listener(settings, Servicer(service, waiting, pool), checker)
     registry = ServerRegistry(database, settings)
-    lease = Lease(broker.client, broker.namespace, registry.instance_id, LEASE_MS)
-    leadership = Leadership(database, lease, registry.instance_id)
+    readiness = Readiness(checker, SERVICE, database, broker)
+    leadership = Leadership(database, registry.instance_id, lambda: not readiness.redis_fault)
     own_roles = Runner([registry, leadership, notifications])
     scheduler = Runner(_sweeps(settings, database, broker, dispatcher), leadership.leads)
     supervisor = Supervisor(
@@ -182,7 +181,7 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
     self_checks.start()
     scheduler.start()
     supervisor.start()
-    readiness = asyncio.create_task(Readiness(checker, SERVICE, database, broker).run())
+    looking = asyncio.create_task(readiness.run())
     logger.info(
         "%s serves on %s, ports %d and %d",
         settings.server_id,
@@ -198,7 +197,7 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
     logger.info("%s stops: it takes no new calls", settings.server_id)
     # First the word to load balancers, then the lead to another server, then
     # the calls in flight, then what they used.
-    readiness.cancel()
+    looking.cancel()
     await asyncio.to_thread(self_checks.stop)
     await checker.enter_graceful_shutdown()
     waiting.close()

@@ -33,6 +33,8 @@ class Readiness:
         self._database = database
         self._broker = broker
         self._known: dict[str, bool] = {}
+        #: Why Redis cannot be used, as of the last look; "": it can.
+        self.redis_fault = ""
 
     async def run(self) -> None:
         """Looks until it is cancelled."""
@@ -46,6 +48,7 @@ class Readiness:
         sql, redis = await asyncio.gather(
             asyncio.to_thread(_fault, self._database.ping), asyncio.to_thread(_fault, self._broker.probe)
         )
+        self.redis_fault = redis
         for name, fault in ((self._service, sql), ("sql", sql), ("redis", redis)):
             await self._tell(name, fault)
 

@@ -21,8 +21,8 @@ from atm.states import Status
 from atm.store import tasks
 from atm.store.clock import NOTEWORTHY
 from atm.store.database import Connection, Database, DuplicateError
-from atm.store.tasks import Dispatch
 from atm.store.types import TypeCache
+from atm.store.waiting import Dispatch
 
 T = TypeVar("T")
 
@@ -115,7 +115,7 @@ class Creation:
         fresh = [task.__dict__ for task in created if isinstance(task, Task)]
         self._dispatcher.post(
             [
-                Dispatch(values["task_id"], 1, values["priority"])
+                Dispatch(values["task_id"], 1, values["priority"], values["task_type"])
                 for values in fresh
                 if values["due_at"] == values["created_at"]
             ]

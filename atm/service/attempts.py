@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from atm.models import PROGRESS_MESSAGE_LENGTH, Task
 from atm.service.outcomes import Failed, HandedBack, Outcome, Succeeded, WorkerLost, decide
 from atm.states import LogType, Status
-from atm.store import logs, tasks
+from atm.store import logs, tasks, waiting
 from atm.store.database import Connection, Database
 from atm.store.logs import NewRow
 from atm.store.tasks import Move
@@ -251,10 +251,10 @@ class AttemptService:
         refusals: list[NewRow] = []
         # Locked: a cancellation that came between reading and writing would be
         # overlooked, and leave a task that waits and must not start.
-        waiting = tasks.lock(connection, [claim.task_id for _, claim in claims], tasks.START_COLUMNS)
+        pending = tasks.lock(connection, [claim.task_id for _, claim in claims], tasks.START_COLUMNS)
         early: list[str] = []
         for place, claim in claims:
-            row = waiting.get(claim.task_id)
+            row = pending.get(claim.task_id)
             if _is_behind(row, claim):
                 results[place] = Behind.BEHIND
             elif row is None or row["status"] != Status.PENDING or row["attempt"] + 1 != claim.attempt:
@@ -266,7 +266,7 @@ class AttemptService:
                 results[place] = ClaimedTask.of_row(row, at)
         if early:
             # Their messages are done with: the relay sends others in time.
-            tasks.dispatch_when_due(connection, early)
+            waiting.dispatch_when_due(connection, early)
         running = tasks.lock(connection, [end.task_id for _, end in ends], tasks.END_COLUMNS)
         for place, end in ends:
             if end.task_id not in running:

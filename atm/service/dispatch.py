@@ -10,7 +10,7 @@ from atm.broker.broker import TaskBroker
 from atm.broker.cancel_flags import CancelFlags
 from atm.broker.connection import CircuitBreaker
 from atm.errors import BrokerUnavailableError
-from atm.store.tasks import Dispatch
+from atm.store.waiting import Dispatch
 
 P = ParamSpec("P")
 

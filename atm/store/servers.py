@@ -54,8 +54,17 @@ def leader(connection: Connection) -> Leader:
     return Leader(**row)
 
 
-def take_lead(connection: Connection, instance_id: str, now: datetime) -> int:
-    """Makes a server the leader; the new epoch, greater than every one before."""
-    values = {"epoch": LEADER.c.epoch + 1, "instance_id": instance_id, "acquired_at": now}
-    connection.execute(update(LEADER).where(LEADER.c.name == _NAME).values(values))
-    return leader(connection).epoch
+def take_lead(connection: Connection, taken: Leader) -> bool:
+    """Makes a server the leader; False when another one took the lead since the epoch before."""
+    values = taken.model_dump(exclude={"name"})
+    before = (LEADER.c.name == _NAME) & (LEADER.c.epoch == taken.epoch - 1)
+    return connection.execute(update(LEADER).where(before).values(values)).rowcount == 1
+
+
+def renew_lead(
+    connection: Connection, instance_id: str, epoch: int, until: datetime, *, without_redis: bool
+) -> bool:
+    """Has a leader lead on until this moment; False when another one took the lead meanwhile."""
+    still = (LEADER.c.name == _NAME) & (LEADER.c.epoch == epoch) & (LEADER.c.instance_id == instance_id)
+    values = {"leads_until": until, "without_redis": without_redis}
+    return connection.execute(update(LEADER).where(still).values(values)).rowcount == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -227,63 +227,6 @@ def states(connection: Connection, task_ids: Sequence[str]) -> dict[str, State]:
     columns = [TASK.c[name] for name in State._fields]
     rows = connection.execute(select(TASK.c.task_id, *columns).where(TASK.c.task_id.in_(task_ids)))
     return {row[0]: State(*row[1:]) for row in rows}
-
-
-class Dispatch(NamedTuple):
-    """What a message says of a task: which, which attempt is next, how urgent."""
-
-    task_id: str
-    next_attempt: int
-    priority: int
-
-
-def due_for_dispatch(connection: Connection, now: datetime, limit: int) -> tuple[list[Dispatch], timedelta]:
-    """PENDING tasks that should have their message by now, and how long each has been due at least."""
-    # No other task has a dispatch_at; asked for the status, a database may take that index.
-    query = (
-        select(TASK.c.task_id, TASK.c.attempt, TASK.c.priority, TASK.c.due_at)
-        .where(TASK.c.dispatch_at <= now)
-        .order_by(TASK.c.dispatch_at)
-        .limit(limit)
-    )
-    rows = connection.execute(query).all()
-    due = [Dispatch(row.task_id, row.attempt + 1, row.priority) for row in rows]
-    return due, now - max((row.due_at for row in rows), default=now)
-
-
-def postpone_dispatch(
-    connection: Connection, sent: Sequence[Dispatch], now: datetime, wait: timedelta
-) -> None:
-    """Lets the relay look at these again only after `wait`, if they still wait for the attempt that was sent.
-
-    A worker may have run that attempt already: then the next one has a time of its own.
-    """
-    by_attempt: dict[int, list[str]] = {}
-    for task in sent:
-        by_attempt.setdefault(task.next_attempt - 1, []).append(task.task_id)
-    for attempt, ids in by_attempt.items():
-        waits = and_(TASK.c.task_id.in_(ids), TASK.c.status == Status.PENDING, TASK.c.attempt == attempt)
-        connection.execute(update(TASK).where(waits).values(dispatch_at=now + wait))
-
-
-def dispatch_when_due(connection: Connection, task_ids: Sequence[str]) -> None:
-    """Lets the relay send the next message of each of these when it is due. They are PENDING, and locked."""
-    connection.execute(update(TASK).where(TASK.c.task_id.in_(task_ids)).values(dispatch_at=TASK.c.due_at))
-
-
-def dispatch_again(connection: Connection, now: datetime, after: str, limit: int) -> str | None:
-    """Puts up to `limit` PENDING tasks that are due up for the relay, in the order of their ids.
-
-    `after` is the last id of the call before. Returns the last one of this
-    call, None when there are no more.
-    """
-    waits = and_(TASK.c.status == Status.PENDING, TASK.c.due_at <= now, TASK.c.task_id > after)
-    query = select(TASK.c.task_id).where(waits).order_by(TASK.c.task_id).limit(limit)
-    ids = list(connection.execute(query).scalars())
-    if ids:
-        pending = and_(TASK.c.task_id.in_(ids), TASK.c.status == Status.PENDING)
-        connection.execute(update(TASK).where(pending).values(dispatch_at=now))
-    return ids[-1] if len(ids) == limit else None
 
 
 def prune(connection: Connection, before: datetime, limit: int) -> int:

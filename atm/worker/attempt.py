@@ -21,10 +21,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from enum import Enum, auto
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
+
+from dramatiq import Message
 
 from atm.batching.reply import Reply
-from atm.broker.message import FetchedMessage
+from atm.broker.message import FetchedMessage, task_message
 from atm.service.attempts import ChangeResult, ClaimedTask
 from atm.worker.claim_ledger import ClaimLedger
 from atm.worker.context import Context
@@ -94,13 +96,16 @@ class Handle(Protocol):
 class Attempt:
     """One attempt of a task: what asks for it, where it is, and, once it runs, what it is and says.
 
-    `fetched` is its message; None: it has none. Only `Attempts.step` changes
-    `state`.
+    `fetched` is its message; None: it has none, and its task has this
+    `priority`. Only `Attempts.step` changes `state`.
     """
 
-    def __init__(self, attempt_id: AttemptId, fetched: FetchedMessage | None = None) -> None:
+    def __init__(
+        self, attempt_id: AttemptId, fetched: FetchedMessage | None = None, *, priority: int = 0
+    ) -> None:
         self.id = attempt_id
         self.fetched = fetched
+        self._priority = priority
         #: The cancel flag of its task was up when its message was fetched.
         self.cancelled_before = fetched is not None and fetched.cancelled
         self.state = State.FETCHED
@@ -131,6 +136,11 @@ class Attempt:
         self.given_up = False
         #: Its end is reported from elsewhere, after its thread is free.
         self.ends_elsewhere = False
+
+    @property
+    def message(self) -> Message[Any]:
+        """What Dramatiq is given: its message, or one that is like it."""
+        return task_message(*self.id, self._priority) if self.fetched is None else self.fetched.message
 
     def prepare(self, task: ClaimedTask, log: LogBuffer | None = None) -> None:
         """Makes the context that its handler gets; the attempt's time runs from now on."""
@@ -190,15 +200,20 @@ class Attempts:
     # -- states ---------------------------------------------------------------
 
     def add(self, fetched: Iterable[Attempt]) -> list[Attempt]:
-        """Takes attempts in, ready to be handed out; those that are new: a message may be delivered twice."""
+        """Takes attempts in, ready to be handed out; those that are new: a message may be delivered twice.
+
+        The message of one that came from SQL goes with it: it is acknowledged at its end.
+        """
         at = time.monotonic()
         new = []
         with self._changed:
             for attempt in fetched:
-                if attempt.id not in self._all:
+                known = self._all.setdefault(attempt.id, attempt)
+                if known is attempt:
                     attempt.fetched_at = at
-                    self._all[attempt.id] = attempt
                     new.append(attempt)
+                elif known.fetched is None:
+                    known.fetched = attempt.fetched
             self._ready += new
         return new
 
@@ -227,6 +242,11 @@ class Attempts:
         with self._changed:
             found = [attempt for attempt in self._all.values() if attempt.state in _UNBEGUN]
         return found if since is None else [attempt for attempt in found if attempt.fetched_at <= since]
+
+    def known(self) -> set[AttemptId]:
+        """All that are here."""
+        with self._changed:
+            return set(self._all)
 
     def held(self) -> set[AttemptId]:
         """Those that SQL may rightly say run here."""

@@ -10,8 +10,6 @@ from dramatiq import Middleware
 from dramatiq.broker import Consumer, MessageProxy
 
 from atm.broker.broker import TaskBroker
-from atm.broker.connection import PAUSE_SECONDS, CircuitBreaker
-from atm.errors import BrokerUnavailableError
 from atm.worker.attempt import Attempt
 from atm.worker.completer import Completer
 from atm.worker.prefetcher import Prefetcher
@@ -27,8 +25,7 @@ class AttemptMessage(MessageProxy):
     """A message in Dramatiq's hands: its actor gets the attempt in the place of the hint."""
 
     def __init__(self, attempt: Attempt) -> None:
-        assert attempt.fetched is not None, "Dramatiq's threads are given messages"
-        super().__init__(attempt.fetched.message)
+        super().__init__(attempt.message)
         self.attempt = attempt
         self.args = (attempt,)
 
@@ -36,15 +33,13 @@ class AttemptMessage(MessageProxy):
 class AttemptConsumer(Consumer):
     """The consumer of one queue. All of a process share its prefetcher, and one takes for all.
 
-    It lives through an outage of Redis: it never lets Dramatiq see the error,
-    because Dramatiq would sleep three seconds (fetching) or hold a thread
-    (acknowledging).
+    Dramatiq never sees that Redis is away: it would sleep three seconds
+    (fetching) or hold a thread (acknowledging).
     """
 
     def __init__(self, queue_name: str, prefetcher: Prefetcher, completer: Completer) -> None:
         self._prefetcher = prefetcher
         self._completer = completer
-        self._breaker = CircuitBreaker("trying again; SQL has every task")
         # Two that take would only wake each other. Nor is there anything in the
         # queues for delays that Dramatiq adds: ATM's wait in SQL.
         self._takes = not queue_name.endswith(".DQ") and prefetcher.add_queue(queue_name)
@@ -53,11 +48,7 @@ class AttemptConsumer(Consumer):
         if not self._takes:
             time.sleep(_IDLE_SECONDS)
             return None
-        try:
-            attempt = self._breaker.call(self._prefetcher.take)
-        except BrokerUnavailableError:
-            time.sleep(PAUSE_SECONDS)
-            return None
+        attempt = self._prefetcher.take()
         return None if attempt is None else AttemptMessage(attempt)
 
     def ack(self, message: MessageProxy) -> None:

@@ -16,11 +16,11 @@ import threading
 import time
 from collections.abc import Callable
 
-from atm.broker.broker import TaskBroker
 from atm.errors import BrokerUnavailableError
-from atm.worker.attempt import Attempt, AttemptId, Attempts
+from atm.worker.attempt import Attempt, Attempts
 from atm.worker.claims import Claims
 from atm.worker.completer import Completer
+from atm.worker.sources import Sources
 
 logger = logging.getLogger(__name__)
 
@@ -52,37 +52,30 @@ class Prefetcher:
 
     def __init__(
         self,
-        broker: TaskBroker,
+        sources: Sources,
         attempts: Attempts,
         claims: Claims,
         completer: Completer,
         capacity: int,
         is_cut_off: Callable[[], bool],
     ) -> None:
-        self._broker = broker
+        self._sources = sources
+        #: From now on attempts of a queue are fetched, too; see `Sources.add_queue`.
+        self.add_queue = sources.add_queue
         self._attempts = attempts
         self._claims = claims
         self._completer = completer
         self._capacity = capacity
         self._is_cut_off = is_cut_off
         self._was_cut_off = False
-        self._queues: list[str] = []
         # How long a task takes, in seconds.
         self._took = 1.0
         # How many are fetched ahead of the threads, and how many of these are handed out already.
         self._ahead = self._handed_ahead = 0
         self._looked_at = 0.0
-        # How many High messages were fetched in a row.
-        self._streak = 0
         self._stopping = False
         # Held by the consumer that takes, and by whoever hands things back.
         self._turn = threading.Lock()
-
-    def add_queue(self, queue: str) -> bool:
-        """From now on messages of this queue are fetched, too; whether it is the first one."""
-        if queue not in self._queues:
-            self._queues.append(queue)
-        return self._queues[0] == queue
 
     def stop(self) -> None:
         """Nothing is fetched from now on; what is here is still handed out."""
@@ -90,7 +83,7 @@ class Prefetcher:
         self._attempts.wake()
 
     def take(self) -> Attempt | None:
-        """The next attempt, or None when there was none for a while. Raises BrokerUnavailableError."""
+        """The next attempt, or None when there was none for a while."""
         if not self._turn.acquire(timeout=BLOCK_SECONDS):
             return None
         try:
@@ -107,12 +100,12 @@ class Prefetcher:
             ahead = self._handed_ahead
             patience = STALE_SECONDS if attempts.ready_count or ahead else _SIGN_OF_LIFE_SECONDS
             if not attempts.wait_for_thread(self._capacity + ahead, patience, lambda: self._stopping):
-                self._say_that_it_lives()
+                self._look_after_what_waits()
                 return None
             if attempts.ready_count <= self._ahead // 2 and not self._stopping:
                 self._refill()
             if ahead and not self._first_is_claimed():
-                self._say_that_it_lives()
+                self._look_after_what_waits()
                 return None
             return attempts.hand_out()
         finally:
@@ -131,7 +124,7 @@ class Prefetcher:
     def hand_back_all(self) -> None:
         """Leaves to other workers what no thread has begun with: the process stops.
 
-        Raises BrokerUnavailableError; `TaskBroker.recover` does it then.
+        What Redis cannot be told is put back by `TaskBroker.recover`.
         """
         with self._turn:
             self._hand_back(self._attempts.unbegun(), "its worker stopped before it began")
@@ -147,8 +140,8 @@ class Prefetcher:
                 logger.info("SQL answers again: tasks are taken again")
         if is_cut_off:
             self._hand_back(self._attempts.unbegun(), "its worker was cut off from SQL", unanswered=True)
-            # Also a sign of life: what runs here goes on.
-            self._broker.fetch(self._queues, 0, self._streak)
+            # What runs here goes on.
+            self._say_that_it_lives()
         return is_cut_off
 
     def _hand_back_stale(self) -> None:
@@ -162,13 +155,23 @@ class Prefetcher:
         if attempts:
             try:
                 self._completer.hand_back(attempts, why, unanswered=unanswered)
+            except BrokerUnavailableError as error:
+                # Those that are not claimed stay.
+                self._sources.watch.lost(error)
             finally:
                 self._attempts.forget_begun()
 
     def _say_that_it_lives(self) -> None:
-        """No thread is free: fetches nothing, which is a sign of life, after a look at what waits here."""
+        if self._sources.watch.gives:
+            try:
+                self._sources.say_that_it_lives()
+            except BrokerUnavailableError as error:
+                self._sources.watch.lost(error)
+
+    def _look_after_what_waits(self) -> None:
+        """No thread is free."""
         self._hand_back_stale()
-        self._broker.fetch(self._queues, 0, self._streak)
+        self._say_that_it_lives()
 
     def _first_is_claimed(self) -> bool:
         """Waits until SQL has answered the claim of the next attempt; whether it has.
@@ -194,25 +197,14 @@ class Prefetcher:
         self._handed_ahead = min(HANDED_AHEAD * self._capacity, self._ahead)
 
     def _refill(self) -> None:
-        """Fetches as many as the threads can use soon, and has them claimed; waits for one if there is none.
-
-        Raises BrokerUnavailableError where nothing is left here.
-        """
+        """Has as many claimed as the threads can use soon; waits for one if there is none."""
         self._estimate()
         ready = self._attempts.ready_count
         free = max(0, self._capacity - self._attempts.out_count)
         wanted = free + self._ahead - ready
         if wanted <= 0 and ready:
             return
-        try:
-            self._streak, found = self._broker.fetch(self._queues, max(1, wanted), self._streak)
-            if found:
-                fetched = [Attempt(AttemptId(*item.message.args), item) for item in found]
-                self._claims.ask(self._attempts.add(fetched))
-            elif not ready:
-                patience = STALE_SECONDS if self._attempts.unbegun() else BLOCK_SECONDS
-                self._broker.wait(self._queues, patience)
-        except BrokerUnavailableError:
-            # What is here needs no Redis.
-            if not ready:
-                raise
+        if found := self._sources.take(max(1, wanted)):
+            self._claims.ask(self._attempts.add(found))
+        elif not ready:
+            self._sources.wait(STALE_SECONDS if self._attempts.unbegun() else BLOCK_SECONDS)

@@ -46,6 +46,7 @@ from atm.worker.orphan_watch import OrphanWatch
 from atm.worker.prefetcher import Prefetcher
 from atm.worker.reconciler import Reconciler
 from atm.worker.retirement import Retirement
+from atm.worker.sources import Sources
 from atm.worker.stuck_threads import StuckThreads
 
 logger = logging.getLogger(__name__)
@@ -56,8 +57,9 @@ ORPHAN_DRAIN_SECONDS = 0.2
 #: How long a worker that stops still begins with what it has claimed: five times
 #: what its prefetcher looks ahead.
 AHEAD_DRAIN_SECONDS = 0.2
-#: One each for starts, ends, heartbeat, flusher, reconciler, interrupter, and what is handed back at the end.
-_CONNECTIONS = 7
+#: One each for starts, ends, heartbeat, flusher, reconciler, interrupter, what is taken from SQL, and what
+#: is handed back at the end.
+_CONNECTIONS = 8
 
 
 class WorkerRuntime:
@@ -122,7 +124,8 @@ class WorkerRuntime:
             is_ours=self._is_ours,
             now=database.clock.now,
         )
-        self.prefetcher = Prefetcher(broker, attempts, claims, self.completer, threads, self._is_cut_off)
+        sources = Sources(broker, database, attempts, [spec.task_type for spec in self._registry.specs()])
+        self.prefetcher = Prefetcher(sources, attempts, claims, self.completer, threads, self._is_cut_off)
         self.execution = Execution(
             claims, self.completer, self._registry, self._executors, database.clock.now
         )
@@ -134,6 +137,7 @@ class WorkerRuntime:
                 self._cancel_listener,
                 Interrupter(attempts, self.completer),
                 LoopWatchdog(self._coroutines),
+                sources.watch,
                 LogFlusher(attempts, service),
                 Reconciler(database, attempts, service, settings.heartbeat_seconds),
                 OrphanWatch(self._parent),
@@ -184,7 +188,7 @@ class WorkerRuntime:
             broker.wake()
         # What is claimed ahead is short work, as far as is known: it is done rather than handed back.
         self._drain.none_within(AHEAD_DRAIN_SECONDS, self._attempts.claimed_count)
-        self._hand_back_unbegun()
+        self.prefetcher.hand_back_all()
         self._heartbeat.drain()
         threading.Thread(target=self._end_drain, args=(broker,), name="atm-drain", daemon=True).start()
 
@@ -199,7 +203,7 @@ class WorkerRuntime:
         return self._retirement.exit_code
 
     def _leave(self, broker: TaskBroker) -> None:
-        self._hand_back_unbegun()
+        self.prefetcher.hand_back_all()
         self._stopped.set()
         # In this order: what was claimed last is still ended.
         self._starts.close()
@@ -213,11 +217,6 @@ class WorkerRuntime:
         broker.close()
         self._database.close()
         logger.info("worker %s has left", self.worker_id)
-
-    def _hand_back_unbegun(self) -> None:
-        # Without Redis, `TaskBroker.recover` puts the messages back.
-        with suppress(BrokerUnavailableError):
-            self.prefetcher.hand_back_all()
 
     def _end_held(self) -> None:
         """Ends what is still held and got no thread. Without SQL the heartbeat's process does it."""

@@ -28,7 +28,7 @@ from atm.service.outcomes import Cancelled, Failed, HandedBack, Outcome, Succeed
 from atm.service.task_service import TaskService
 from atm.service.validation import Listing, NewTask
 from atm.states import LogType, Reason, Status
-from atm.store import logs, schema, tasks, types
+from atm.store import logs, schema, tasks, types, waiting
 from atm.store.database import Database
 from atm.store.dsn import parse_sql_dsn
 from atm.store.tasks import Move
@@ -296,13 +296,13 @@ def test_a_retry_is_not_postponed_by_the_relay_that_sent_the_attempt_before(
     creation: TaskService, database: Database
 ) -> None:
     task = creation.create(NOW)
-    sent = [tasks.Dispatch(task.task_id, 1, 0)]
+    sent = [waiting.Dispatch(task.task_id, 1, 0, task.task_type)]
     worker = AttemptService(database, "w")
     # A worker is faster than the relay: the first attempt is over before the relay notes that it was sent.
     assert worker.claim(task.task_id, 1)
     assert worker.finish(task.task_id, 1, Failed(Reason.HANDLER_ERROR, "boom")) is Status.PENDING
     due = _get(database, task.task_id).dispatch_at
-    database.write(lambda c: tasks.postpone_dispatch(c, sent, now(), timedelta(seconds=30)))
+    database.write(lambda c: waiting.postpone_dispatch(c, sent, now(), timedelta(seconds=30)))
     assert _get(database, task.task_id).dispatch_at == due
 
 

@@ -1,22 +1,47 @@
-"""The lead: one server has it, its epoch only grows, and SQL names the one that has it."""
+"""The lead: one server has it, its epoch only grows, and SQL has the lease of the one that leads."""
 
 from __future__ import annotations
 
-import pytest
-import redis
-from fix_valkey import Valkey
+from datetime import timedelta
 
-from atm.broker.lease import Hold, Lease
-from atm.errors import BrokerUnavailableError
-from atm.models import now
+import pytest
+
 from atm.scheduler import leadership as module
-from atm.scheduler.leadership import LEASE_MS, RENEW_SECONDS, Leadership
+from atm.scheduler.leadership import LEASE, RENEW_SECONDS, Leadership
 from atm.store import servers
 from atm.store.database import Database
 
+SECOND = timedelta(seconds=1)
 
-def _server(database: Database, client: redis.Redis, prefix: str, name: str) -> Leadership:
-    return Leadership(database, Lease(client, prefix, name, LEASE_MS), name)
+
+class _Server(Leadership):
+    """A server that the test tells whether Redis answers it."""
+
+    def __init__(self, database: Database, name: str) -> None:
+        super().__init__(database, name, lambda: self.has_redis)
+        self.has_redis = True
+
+
+class _Time:
+    """What both the database's clock and the processes' own go by."""
+
+    def __init__(self, database: Database) -> None:
+        self.base = database.clock.now()
+        self.passed = 0.0
+
+    def monotonic(self) -> float:
+        return self.passed
+
+    def pass_(self, time: timedelta) -> None:
+        self.passed += time.total_seconds()
+
+
+@pytest.fixture
+def time(database: Database, monkeypatch: pytest.MonkeyPatch) -> _Time:
+    made = _Time(database)
+    monkeypatch.setattr(module, "time", made)
+    monkeypatch.setattr(database.clock, "now", lambda: made.base + timedelta(seconds=made.passed))
+    return made
 
 
 def _named(database: Database) -> tuple[str, int]:
@@ -24,140 +49,125 @@ def _named(database: Database) -> tuple[str, int]:
     return leader.instance_id, leader.epoch
 
 
-def test_one_of_many_leads_and_keeps_its_epoch(database: Database, valkey: Valkey, prefix: str) -> None:
-    client = redis.Redis.from_url(valkey.url)
-    all_servers = [_server(database, client, prefix, name) for name in "abc"]
-    for _ in range(3):
-        for server in all_servers:
-            server.run_once()
-    assert [server.leads() for server in all_servers] == [True, False, False]
-    assert _named(database) == ("a", 1)
-    all_servers[0].hand_over()
-    for server in all_servers[1:]:
+def _look(*all_servers: _Server) -> list[bool]:
+    for server in all_servers:
         server.run_once()
-    assert [server.leads() for server in all_servers] == [False, True, False]
+    return [server.leads() for server in all_servers]
+
+
+def test_one_of_many_leads_and_keeps_its_epoch(database: Database) -> None:
+    a, b, c = (_Server(database, name) for name in "abc")
+    for _ in range(3):
+        assert _look(a, b, c) == [True, False, False]
+    assert _named(database) == ("a", 1)
+    a.hand_over()
+    assert _look(b, c) == [True, False]
+    assert not a.leads()
     assert _named(database) == ("b", 2)
 
 
-def test_a_lease_that_redis_lost_is_a_new_epoch_for_whoever_takes_it(
-    database: Database, valkey: Valkey, prefix: str
+def test_a_leader_that_is_silent_is_followed_when_its_lease_is_over_and_not_before(
+    database: Database, time: _Time
 ) -> None:
-    client = redis.Redis.from_url(valkey.url)
-    first, second = (_server(database, client, prefix, name) for name in "ab")
-    first.run_once()
-    client.delete(f"{prefix}:leader")
-    second.run_once()
-    client.delete(f"{prefix}:leader")
-    # It does not know that another one led in between.
-    first.run_once()
-    assert first.leads()
-    assert _named(database) == ("a", 3)
-    second.run_once()
-    assert not second.leads()
-    assert _named(database) == ("a", 3)
+    a, b = _Server(database, "a"), _Server(database, "b")
+    assert _look(a, b) == [True, False]
+    time.pass_(LEASE - timedelta(milliseconds=100))
+    b.run_once()
+    # It has stopped by itself before another one may lead.
+    assert (a.leads(), b.leads()) == (False, False)
+    time.pass_(timedelta(milliseconds=200))
+    b.run_once()
+    assert b.leads()
+    assert _named(database) == ("b", 2)
+    # Frozen meanwhile, it does not know.
+    assert _look(a, b) == [False, True]
+    assert _named(database) == ("b", 2)
 
 
-class _Lease(Lease):
-    """A lease by the test's word. While Redis is away, both methods raise."""
-
-    def __init__(self, answer: Hold = Hold.TAKEN) -> None:
-        self.answer = answer
-        self.away = False
-        self.released = 0
-
-    def hold(self) -> Hold:
-        self._ask()
-        return self.answer
-
-    def release(self) -> None:
-        self._ask()
-        self.released += 1
-
-    def _ask(self) -> None:
-        if self.away:
-            raise BrokerUnavailableError("away")
-
-
-class _Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
-    made = _Clock()
-    monkeypatch.setattr(module, "time", made)
-    return made
-
-
-def test_who_cannot_renew_its_lease_stops_before_another_may_have_it(
-    database: Database, clock: _Clock
+def test_a_leader_whose_lease_is_over_goes_on_in_its_epoch_when_nobody_has_followed(
+    database: Database, time: _Time
 ) -> None:
-    leader = Leadership(database, _Lease(), "a")
-    assert not leader.leads()
-    leader.run_once()
-    assert leader.leads()
-    clock.now += LEASE_MS / 1000 - 0.25
-    assert leader.leads()
-    clock.now += 0.2
-    assert not leader.leads()
-    leader.run_once()
-    assert leader.leads()
-
-
-def test_the_time_that_asking_took_is_not_counted(database: Database, clock: _Clock) -> None:
-    class Slow(_Lease):
-        def hold(self) -> Hold:
-            clock.now += LEASE_MS / 1000
-            return super().hold()
-
-    leader = Leadership(database, Slow(), "a")
-    leader.run_once()
-    assert not leader.leads()
-
-
-def test_a_leader_that_is_refused_stops_at_once(database: Database) -> None:
-    lease = _Lease()
-    leader = Leadership(database, lease, "a")
-    leader.run_once()
-    assert leader.interval == 2 * RENEW_SECONDS
-    lease.answer = Hold.REFUSED
-    leader.run_once()
-    assert not leader.leads()
-    # It looks as often as the others again.
-    assert leader.interval == RENEW_SECONDS
-
-
-def test_without_redis_the_last_leader_goes_on_until_sql_knows_another(
-    database: Database, clock: _Clock
-) -> None:
-    lease, other = _Lease(), _Lease()
-    leader, follower = Leadership(database, lease, "a"), Leadership(database, other, "b")
-    leader.run_once()
-    lease.away = other.away = True
-    for _ in range(3):
-        clock.now += LEASE_MS / 1000
-        leader.run_once()
-        follower.run_once()
-        assert [leader.leads(), follower.leads()] == [True, False]
+    a = _Server(database, "a")
+    a.run_once()
+    time.pass_(5 * LEASE)
+    assert not a.leads()
+    assert _look(a) == [True]
     assert _named(database) == ("a", 1)
-    # Redis is back for the other one first.
-    database.write(lambda connection: servers.take_lead(connection, "b", now()))
-    leader.run_once()
-    assert not leader.leads()
 
 
-def test_a_lead_that_cannot_be_handed_over_is_given_up_all_the_same(database: Database) -> None:
-    lease = _Lease()
-    leader = Leadership(database, lease, "a")
-    leader.run_once()
-    lease.away = True
-    leader.hand_over()
-    assert not leader.leads()
-    # It has nothing more to hand over.
-    lease.away = False
-    leader.hand_over()
-    assert lease.released == 0
+def test_the_time_that_asking_took_is_not_counted(
+    database: Database, time: _Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = _Server(database, "a")
+    take_lead = servers.take_lead
+
+    def slowly(*arguments: object) -> bool:
+        time.pass_(LEASE)
+        return take_lead(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(servers, "take_lead", slowly)
+    a.run_once()
+    assert not a.leads()
+
+
+def test_of_two_that_follow_at_the_same_moment_one_leads(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = _Server(database, "a"), _Server(database, "b")
+    leader = servers.leader
+
+    def then_the_other(*arguments: object) -> object:
+        last = leader(*arguments)  # type: ignore[arg-type]
+        monkeypatch.setattr(servers, "leader", leader)
+        b.run_once()
+        return last
+
+    monkeypatch.setattr(servers, "leader", then_the_other)
+    a.run_once()
+    assert [a.leads(), b.leads()] == [False, True]
+    assert _named(database) == ("b", 1)
+
+
+def test_a_leader_that_has_lost_redis_goes_on_until_one_that_has_it_follows(
+    database: Database, time: _Time
+) -> None:
+    a, b, c = (_Server(database, name) for name in "abc")
+    assert _look(a, b, c) == [True, False, False]
+    for server in (a, b, c):
+        server.has_redis = False
+    for _ in range(3):
+        time.pass_(SECOND)
+        assert _look(a, b, c) == [True, False, False]
+    assert _named(database) == ("a", 1)
+    c.has_redis = True
+    assert _look(a, b, c) == [True, False, True]
+    assert _look(a, b, c) == [False, False, True]
+    assert _named(database) == ("c", 2)
+    # Everybody has it again: nobody moves.
+    a.has_redis = b.has_redis = True
+    assert _look(a, b, c) == [False, False, True]
+
+
+def test_a_lease_from_the_time_of_another_database_holds_nobody_up(database: Database, time: _Time) -> None:
+    a, b = _Server(database, "a"), _Server(database, "b")
+    a.run_once()
+    # After a failover to a server whose clock is an hour behind.
+    time.base -= timedelta(hours=1)
+    b.run_once()
+    assert b.leads()
+
+
+def test_a_leader_looks_half_as_often_as_the_others(database: Database) -> None:
+    a, b = _Server(database, "a"), _Server(database, "b")
+    _look(a, b)
+    assert (a.interval, b.interval) == (2 * RENEW_SECONDS, RENEW_SECONDS)
+    a.hand_over()
+    assert a.interval == RENEW_SECONDS
+
+
+def test_who_has_no_lead_hands_nothing_over(database: Database) -> None:
+    a, b = _Server(database, "a"), _Server(database, "b")
+    _look(a, b)
+    b.hand_over()
+    assert _look(a, b) == [True, False]
+    assert _named(database) == ("a", 1)

@@ -13,6 +13,9 @@ from atm.service.attempts import AttemptService
 from atm.service.outcomes import Failed
 from atm.states import Reason, Status
 from atm.store.database import Database
+from atm.store.waiting import Dispatch
+
+TYPE = "example_task"
 
 
 @pytest.fixture
@@ -36,7 +39,7 @@ def test_what_is_due_is_sent_and_what_is_not_is_left(
     made.running()
     made.ended()
     assert not relay.run_once()
-    assert dispatcher.sent == [[(due, 1, 1)]]
+    assert dispatcher.sent == [[Dispatch(due, 1, 1, TYPE)]]
     assert not relay.run_once()
     assert len(dispatcher.sent) == 1
 
@@ -45,14 +48,14 @@ def test_a_delay_that_is_over_is_due(made: Tasks, relay: Relay, dispatcher: Fake
     task = made.waiting(delay_ms=3_600_000)
     made.set_ago(task, due_at=0, dispatch_at=0)
     relay.run_once()
-    assert dispatcher.sent == [[(task, 1, 0)]]
+    assert dispatcher.sent == [[Dispatch(task, 1, 0, TYPE)]]
 
 
 def test_a_retry_asks_for_the_next_attempt(made: Tasks, relay: Relay, dispatcher: FakeDispatcher) -> None:
     task = made.ended(Failed(Reason.HANDLER_ERROR, "boom"))
     assert made.get(task).status == Status.PENDING
     relay.run_once()
-    assert dispatcher.sent == [[(task, 2, 0)]]
+    assert dispatcher.sent == [[Dispatch(task, 2, 0, TYPE)]]
 
 
 def test_a_failed_send_leaves_it_due(made: Tasks, relay: Relay, dispatcher: FakeDispatcher) -> None:
@@ -65,7 +68,7 @@ def test_a_failed_send_leaves_it_due(made: Tasks, relay: Relay, dispatcher: Fake
     assert made.get(task) == before
     dispatcher.works = True
     relay.run_once()
-    assert dispatcher.sent == [[(task, 1, 0)]]
+    assert dispatcher.sent == [[Dispatch(task, 1, 0, TYPE)]]
     assert made.get(task).dispatch_at > now()  # type: ignore[operator]
 
 

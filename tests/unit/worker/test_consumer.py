@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from fake_worker import Clock, FakeWorker, fetched, messages
 
-from atm.broker import connection as connection_module
 from atm.service.outcomes import Failed
 from atm.states import Reason
 from atm.worker import consumer as module
@@ -15,7 +14,7 @@ from atm.worker.consumer import AttemptConsumer, AttemptMessage
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock.of(monkeypatch, module, connection_module)
+    return Clock.of(monkeypatch, module)
 
 
 @pytest.fixture
@@ -36,22 +35,11 @@ def test_one_consumer_takes_for_all_queues_and_the_others_wait(worker: FakeWorke
         began = clock.now
         assert next(AttemptConsumer(queue, worker.prefetcher, worker.completer)) is None
         assert clock.now > began
-    assert worker.prefetcher._queues == ["normal", "high"]
+    assert worker.sources._queues == ["normal", "high"]
 
 
 def test_when_there_is_nothing_it_gives_out_nothing() -> None:
     assert next(FakeWorker().consumer) is None
-
-
-def test_an_outage_of_redis_is_one_line_and_it_goes_on_after(
-    worker: FakeWorker, clock: Clock, caplog: pytest.LogCaptureFixture
-) -> None:
-    worker.broker.is_away = True
-    assert [next(worker.consumer) for _ in range(5)] == [None] * 5
-    assert len(caplog.records) == 1
-    worker.broker.is_away = False
-    clock.now += connection_module.PAUSE_SECONDS
-    assert next(worker.consumer) is not None
 
 
 @pytest.mark.parametrize("how", ["ack", "nack"])

@@ -1,0 +1,129 @@
+"""Where a worker's attempts come from: messages in Redis, and what is due in SQL when Redis does not help.
+
+Redis makes ATM fast; it is not needed to go on. What is taken from SQL has no
+message and goes the same way as everything else: its claim decides whose it
+is. What Redis still has of it is out of date then, and dropped.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
+from operator import attrgetter
+
+from atm.broker import keys
+from atm.broker.broker import HIGH_PER_NORMAL, TaskBroker
+from atm.errors import BrokerUnavailableError, UnavailableError
+from atm.store import waiting
+from atm.store.database import Database
+from atm.store.waiting import Dispatch, TaskList
+from atm.worker.attempt import Attempt, AttemptId, Attempts
+from atm.worker.redis_watch import RedisWatch
+
+#: Without Redis a process with nothing to do looks this often, in seconds, for what is due.
+_LOOK_SECONDS = 0.05
+#: While Redis is well one looks this often, in seconds, for tasks whose message has been missing for longer
+#: than OVERDUE: the relay has not seen to it.
+_OVERDUE_LOOK_SECONDS = 1.0
+OVERDUE = timedelta(seconds=1)
+#: Later than the relay puts off any task that is due (relay.AGAIN_LATEST).
+_LATEST = timedelta(minutes=15)
+#: It takes some at random of so many times as many as it wants: others take from the same ones.
+_SPREAD = 4
+
+
+class Sources:
+    """Finds attempts for a worker process with handlers for `task_types`. Used by one thread at a time."""
+
+    def __init__(
+        self, broker: TaskBroker, database: Database, attempts: Attempts, task_types: Sequence[str]
+    ) -> None:
+        self._broker = broker
+        self._database = database
+        self._attempts = attempts
+        self._task_types = task_types
+        self.watch = RedisWatch(broker, self.say_that_it_lives)
+        self._queues: list[str] = []
+        # How many High ones were taken in a row.
+        self._streak = 0
+        self._looked_at = float("-inf")
+
+    def add_queue(self, queue: str) -> bool:
+        """From now on attempts of this queue are found, too; whether it is the first one."""
+        if queue not in self._queues:
+            self._queues.append(queue)
+        return self._queues[0] == queue
+
+    def take(self, wanted: int) -> list[Attempt]:
+        """Up to so many attempts, most urgent first; none where there are none at this moment."""
+        if self.watch.gives:
+            try:
+                self._streak, found = self._broker.fetch(self._queues, wanted, self._streak)
+            except BrokerUnavailableError as error:
+                self.watch.lost(error)
+            else:
+                if found:
+                    return [Attempt(AttemptId(*item.message.args), item) for item in found]
+        return self._from_sql(wanted)
+
+    def wait(self, seconds: float) -> None:
+        """Returns when there may be something to take, or after `seconds`."""
+        if not self._is_well():
+            time.sleep(min(seconds, _LOOK_SECONDS))
+            return
+        try:
+            self._broker.wait(self._queues, seconds)
+        except BrokerUnavailableError as error:
+            self.watch.lost(error)
+
+    def say_that_it_lives(self) -> None:
+        """Tells Redis so: otherwise what this process has fetched goes to others.
+
+        Raises BrokerUnavailableError.
+        """
+        self._broker.fetch(self._queues, 0, 0)
+
+    def _is_well(self) -> bool:
+        return self.watch.gives and self.watch.takes
+
+    def _from_sql(self, wanted: int) -> list[Attempt]:
+        now, is_well = self._database.clock.now(), self._is_well()
+        if is_well and time.monotonic() - self._looked_at < _OVERDUE_LOOK_SECONDS:
+            return []
+        self._looked_at = time.monotonic()
+        dispatch_by = now - OVERDUE if is_well else now + _LATEST
+        priorities = [n for n in (1, 0) if keys.queue_of(n) in self._queues]
+        lists = [TaskList(name, n) for n in priorities for name in self._task_types]
+        look = partial(
+            waiting.due, lists=lists, now=now, dispatch_by=dispatch_by, limit=max(wanted, 1) * _SPREAD
+        )
+        try:
+            found = [item.dispatch for item in self._database.read(look)]
+        except UnavailableError:
+            # It is said by whoever claims. Nothing can be.
+            return []
+        known = self._attempts.known()
+        new = [task for task in found if AttemptId(task.task_id, task.next_attempt) not in known]
+        return [
+            Attempt(AttemptId(task.task_id, task.next_attempt), priority=task.priority)
+            for task in self._chosen(new, wanted)
+        ]
+
+    def _chosen(self, tasks: Sequence[Dispatch], wanted: int) -> list[Dispatch]:
+        """Some of them, High before Normal but for each ninth, the oldest first."""
+        by_age = attrgetter("task_id")
+        high = sorted((task for task in tasks if task.priority), key=by_age)
+        normal = sorted((task for task in tasks if not task.priority), key=by_age)
+        chosen: list[Dispatch] = []
+        # The oldest ones of each are looked at, and of these any.
+        for some in (high, normal):
+            del some[wanted * _SPREAD :]
+            some[:] = sorted(random.sample(some, min(wanted, len(some))), key=by_age)
+        while len(chosen) < wanted and (high or normal):
+            is_normal = bool(normal) and (not high or self._streak >= HIGH_PER_NORMAL)
+            self._streak = 0 if is_normal else self._streak + 1
+            chosen.append((normal if is_normal else high).pop(0))
+        return chosen
