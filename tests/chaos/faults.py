@@ -252,7 +252,7 @@ def every_message_doubled(installation: Installation, rng: random.Random) -> Non
                     # Not under its own id: that would be noticed at once.
                     message = keys.message_id(task.task_id, attempt)
                     broker.client.hdel(keys.messages("atm", keys.queue_of(task.priority)), message)
-                    broker.send([(task.task_id, attempt, task.priority)])
+                    broker.send([(task.task_id, attempt, task.priority, task.task_type)])
     broker.close()
 
 
