@@ -90,6 +90,8 @@ class Settings(BaseSettings):
     sweep_seconds: float = Field(0.1, gt=0)
     # Finished tasks are deleted after this long; 0: never.
     retention_seconds: float = Field(0.0, ge=0)
+    # How many messages each list in Redis holds at most: one for each type and priority. SQL has the rest.
+    queue_limit: int = Field(50_000, ge=1)
     # How long a fresh task's message may take before the relay looks for it.
     relay_grace_seconds: float = Field(3.0, gt=0)
 

@@ -19,6 +19,7 @@ from atm.batching.reply import Reply
 from atm.broker.broker import TaskBroker
 from atm.broker.message import FetchedMessage, task_message
 from atm.errors import AtmError, BrokerUnavailableError, UnavailableError
+from atm.lists import TaskList
 from atm.models import now
 from atm.service.attempts import AttemptService, Claim, ClaimedTask, End, Report
 from atm.service.outcomes import Cancelled, Failed, HandedBack, Outcome, Succeeded, TimedOut
@@ -52,7 +53,7 @@ def task_id() -> str:
 
 def fetched(task: str = "", attempt: int = 1, *, cancelled: bool = False) -> FetchedMessage:
     """A message as Redis gives it out."""
-    return FetchedMessage(task_message(task or task_id(), attempt, 0), cancelled)
+    return FetchedMessage(task_message(task or task_id(), attempt, TaskList("work", 0)), cancelled)
 
 
 def claimed(
@@ -104,12 +105,12 @@ class FakeBroker:
         self.ended: list[str] = []
         self.is_away = self.is_full = False
 
-    def fetch(self, queues: Iterable[str], wanted: int, streak: int) -> tuple[int, list[FetchedMessage]]:
+    def fetch(self, lists: Sequence[TaskList], wanted: int, streak: int) -> tuple[int, list[FetchedMessage]]:
         self._answer()
         self.wanted.append(wanted)
         return streak, [self.waiting.popleft() for _ in range(min(wanted, len(self.waiting)))]
 
-    def wait(self, queues: Iterable[str], seconds: float) -> None:
+    def wait(self, lists: Sequence[TaskList], seconds: float) -> None:
         self._answer()
 
     def requeue(self, messages: Sequence[FetchedMessage], *, last: bool = False) -> None:

@@ -15,9 +15,10 @@ from dramatiq.brokers.redis import RedisBroker
 from atm.batching.batcher import Batcher
 from atm.broker import keys
 from atm.broker.connection import CircuitBreaker, Refusals, connect, raise_first, translated
-from atm.broker.message import FetchedMessage, decoded, encoded
+from atm.broker.message import FetchedMessage, decoded, encoded, list_of
 from atm.broker.notifications import notify_ended
 from atm.broker.scripts import Scripts
+from atm.lists import Hint, TaskList
 from atm.models import now
 
 logger = logging.getLogger(__name__)
@@ -27,14 +28,15 @@ logger = logging.getLogger(__name__)
 MAX_WAKE_TOKENS = 64
 #: A flood of High tasks leaves Normal ones one start in nine: 8 High, 1 Normal.
 HIGH_PER_NORMAL = 8
+#: How many messages a list holds at most: some 400 bytes each. SQL has the rest.
+MOST_QUEUED = 50_000
 #: A token that nobody took is of no use for longer.
 _TOKEN_SECONDS = 60
 
 
 class Acknowledgement(NamedTuple):
-    """A message that is done with, by its queue and id, and the task that ended by it, if one did."""
+    """A message that is done with, by its id, and the task that ended by it, if one did."""
 
-    queue: str
     message_id: str
     ended_task: str = ""
 
@@ -42,15 +44,17 @@ class Acknowledgement(NamedTuple):
 class TaskBroker(RedisBroker):
     """Dramatiq's Redis broker, with four differences.
 
-    A message's id is given by its attempt, so a second copy is noticed. A
-    fetch takes from all queues at once, the High queue first. Who finds
-    nothing blocks on Redis instead of sleeping. Messages are acknowledged by
-    the batch, after what they did was committed.
+    A message's id is given by its attempt, so a second copy is noticed. There
+    is a list for each type and priority; a fetch takes from several at once,
+    High first, the oldest first. Who finds nothing blocks on Redis instead of
+    sleeping. Messages are acknowledged by the batch, after what they did was
+    committed.
 
     Methods raise BrokerUnavailableError when Redis is out of reach or
     refuses. `consumer_timeout` is the number of seconds after which the
     messages that a silent consumer had fetched go back to their queue (see
-    `recover`). `now` tells when a message is sent.
+    `recover`). `now` tells when a message is sent, `limit` is how many a list
+    holds at most.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class TaskBroker(RedisBroker):
         middleware: list[Middleware] | None = None,
         consumer_timeout: float = 8.0,
         now: Callable[[], datetime] = now,
+        limit: int = MOST_QUEUED,
     ) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
             client=connect(url),
@@ -73,8 +78,11 @@ class TaskBroker(RedisBroker):
         self._scripts = Scripts(self.client)
         self._now = now
         self._refusals = Refusals()
-        self._keys = keys.QueueKeys(prefix, self.broker_id)
-        self._numbers = {n: keys.QUEUES_BY_URGENCY.index(keys.queue_of(n)) for n in (0, 1)}
+        self._limit = limit
+        self._consumers = [keys.consumers(prefix)]
+        #: acknowledge.lua: fetched, messages.
+        self._held = [keys.fetched(prefix), keys.messages(prefix)]
+        self._fetch_keys: dict[tuple[TaskList, ...], keys.FetchKeys] = {}
         self._leaving = threading.Event()
         self._breaker = CircuitBreaker("messages that are done with are acknowledged later")
         # What is not acknowledged before `close` is delivered again later, and refused: SQL has what it did.
@@ -86,76 +94,103 @@ class TaskBroker(RedisBroker):
 
     @translated
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
-        """Queues one message. Raises ValueError for a delay: what waits, waits in SQL."""
+        """Queues one message, as `send` does. Raises ValueError for a delay: what waits, waits in SQL."""
         if delay is not None:
             raise ValueError("delayed messages are not supported: set due_at of the task")
-        message = message.copy(options={"redis_message_id": message.message_id})
         self.emit_before("enqueue", message, delay)
-        number = keys.QUEUES_BY_URGENCY.index(message.queue_name)
-        self._scripts.run(
-            "enqueue", self._keys.enqueue, [MAX_WAKE_TOKENS, number, message.message_id, message.encode()]
-        )
+        self._enqueue([(list_of(message), message.message_id, message.encode())], relayed=False)
         self.emit_after("enqueue", message, delay)
         return message
 
     @translated
-    def send(self, tasks: Sequence[tuple[str, int, int, str]]) -> int:
-        """Queues a message for each (task id, attempt, priority, type), in one round trip.
+    def send(self, hints: Sequence[Hint], *, relayed: bool = False) -> list[int]:
+        """Queues a message for each of these, unless it is there, in one round trip.
 
-        Returns how many were not queued already.
+        Returns the places of those that there was no room for. A list that was
+        full takes only what is `relayed`, until it has `caught_up`.
         """
-        if not tasks:
-            return 0
+        if not hints:
+            return []
         at = str(round(self._now().timestamp() * 1000))
-        args: list[int | str | bytes] = [MAX_WAKE_TOKENS]
-        for task_id, attempt, priority, _ in tasks:
-            text = encoded(task_id, attempt, priority, at)
-            args += [self._numbers[priority], keys.message_id(task_id, attempt), text]
-        return int(self._scripts.run("enqueue", self._keys.enqueue, args))
+        return self._enqueue(
+            [
+                (of, keys.message_id(task_id, attempt), encoded(task_id, attempt, of, at))
+                for task_id, attempt, of in hints
+            ],
+            relayed=relayed,
+        )
+
+    def _enqueue(self, items: Sequence[tuple[TaskList, str, str | bytes]], *, relayed: bool) -> list[int]:
+        prefix = self.namespace
+        numbers: dict[TaskList, int] = {}
+        args: list[int | str | bytes] = [MAX_WAKE_TOKENS, self._limit, int(relayed)]
+        for of, name, text in items:
+            args += [numbers.setdefault(of, len(numbers)), name, text]
+        names = [self._held[1], keys.full(prefix)]
+        for of in numbers:
+            names += [keys.waiting(prefix, of), keys.wake(prefix, of.task_type)]
+        _, *refused = self._scripts.run("enqueue", names, args)
+        return list(map(int, refused))
+
+    @translated
+    def room(self, lists: Sequence[TaskList]) -> dict[TaskList, int]:
+        """Of these lists those that were full and have not caught up, with how many more they hold by now."""
+        names = {keys.waiting(self.namespace, of): of for of in lists}
+        members: Any = self.client.smembers(keys.full(self.namespace))
+        full = [str(name, "utf-8", "replace") for name in members]
+        with self.client.pipeline(transaction=False) as pipeline:
+            for name in full:
+                pipeline.llen(name)
+            lengths = pipeline.execute()
+        return {names[name]: self._limit - n for name, n in zip(full, lengths, strict=True) if name in names}
+
+    @translated
+    def caught_up(self, lists: Sequence[TaskList]) -> None:
+        """Nothing that is due is missing in these lists: whatever comes is queued again."""
+        if lists:
+            names = [keys.waiting(self.namespace, of) for of in lists]
+            self.client.srem(keys.full(self.namespace), *names)
 
     # -- out --------------------------------------------------------------
 
     @translated
-    def fetch(self, queues: Iterable[str], wanted: int, streak: int) -> tuple[int, list[FetchedMessage]]:
-        """Takes up to `wanted` messages from these queues; see fetch.lua. Also a sign of life."""
-        args: list[int | str] = [
-            self.broker_id,
-            wanted,
-            streak,
-            HIGH_PER_NORMAL,
-            self._keys.cancel_flags,
-        ]
-        streak, *found = self._scripts.run("fetch", self._keys.fetch(queues), args)
+    def fetch(self, lists: Sequence[TaskList], wanted: int, streak: int) -> tuple[int, list[FetchedMessage]]:
+        """Takes up to `wanted` messages from these lists; see fetch.lua. Also a sign of life."""
+        names = self._keys_of(lists)
+        args: list[int | str] = [self.broker_id, wanted, streak, HIGH_PER_NORMAL, *names.counts]
+        streak, *found = self._scripts.run("fetch", names.fetch, args)
         messages = []
         for redis_id, data, flag in zip(found[::3], found[1::3], found[2::3], strict=True):
             message = decoded(redis_id, data)
             if message is not None:
                 messages.append(FetchedMessage(message, bool(flag)))
             else:
-                self._drop(redis_id)
+                self._drop(self.broker_id, redis_id)
         return int(streak), messages
 
-    def _drop(self, redis_id: bytes) -> None:
+    def _keys_of(self, lists: Sequence[TaskList]) -> keys.FetchKeys:
+        known = self._fetch_keys.get(key := tuple(lists))
+        if known is None:
+            known = self._fetch_keys[key] = keys.FetchKeys(self.namespace, self.broker_id, lists)
+        return known
+
+    def _drop(self, consumer: str, redis_id: bytes) -> None:
         logger.warning("what was queued as %r asks for no attempt of a task: it is dropped", redis_id[:80])
-        for names in self._keys.acknowledge.values():
-            self._scripts.run("acknowledge", names, [redis_id])
+        self._scripts.run("acknowledge", self._held, [consumer, redis_id])
 
     @translated
-    def wait(self, queues: Iterable[str], seconds: float) -> None:
+    def wait(self, lists: Sequence[TaskList], seconds: float) -> None:
         """Returns when a message was queued, `wake` was called, or after `seconds`."""
-        self.client.blpop(self._keys.wait(queues), timeout=seconds)
+        self.client.blpop(self._keys_of(lists).wait, timeout=seconds)
 
     @translated
     def acknowledge(self, done: Sequence[Acknowledgement]) -> None:
         """Forgets messages, and notifies of the tasks that have ended."""
         script = self._scripts.text("acknowledge")
         with self.client.pipeline(transaction=False) as pipeline:
-            for queue in keys.QUEUES_BY_URGENCY:
-                ids = [item.message_id for item in done if item.queue == queue]
-                if ids:
-                    names = self._keys.acknowledge[queue]
-                    # Not by its hash: a pipeline would ask first, each time, whether that is known.
-                    pipeline.eval(script, len(names), *names, *ids)
+            ids = [item.message_id for item in done]
+            # Not by its hash: a pipeline would ask first, each time, whether that is known.
+            pipeline.eval(script, len(self._held), *self._held, self.broker_id, *ids)
             ended = [item.ended_task for item in done if item.ended_task]
             if ended:
                 notify_ended(pipeline, self.namespace, ended)
@@ -168,24 +203,42 @@ class TaskBroker(RedisBroker):
     def acknowledge_later(self, fetched: FetchedMessage, *, ended: bool = False) -> None:
         """Has Redis told soon that the message is done with; `ended`: so is its task."""
         task_id = str(fetched.message.args[0]) if ended else ""
-        self._acknowledgements.add([Acknowledgement(fetched.message.queue_name, fetched.redis_id, task_id)])
+        self._acknowledgements.add([Acknowledgement(fetched.redis_id, task_id)])
 
     @translated
     def requeue(self, messages: Sequence[FetchedMessage], *, last: bool = False) -> None:
-        """Puts messages back where they were, at the head of their queues, for any worker to fetch.
+        """Puts messages back where they were, at the head of their lists, for any worker to fetch.
 
         `last`: at the end, after those that wait.
         """
-        for queue in keys.QUEUES_BY_URGENCY:
-            ids = [fetched.redis_id for fetched in messages if fetched.message.queue_name == queue]
-            if ids:
-                self._scripts.run("requeue", self._keys.requeue[queue], ["rpush" if last else "lpush", *ids])
+        self._requeue(self.broker_id, [item.message for item in messages], last=last)
+
+    def _requeue(self, consumer: str, messages: Iterable[Message[Any]], *, last: bool) -> None:
+        by_list: dict[TaskList, list[str]] = {}
+        for message in messages:
+            by_list.setdefault(list_of(message), []).append(message.options["redis_message_id"])
+        for of, ids in by_list.items():
+            names = [*self._held, keys.waiting(self.namespace, of), keys.wake(self.namespace, of.task_type)]
+            self._scripts.run("requeue", names, [consumer, "rpush" if last else "lpush", *ids])
 
     @translated
     def recover(self) -> None:
-        """Puts back what silent consumers had fetched. Harmless to repeat."""
-        args = [self.heartbeat_timeout, MAX_WAKE_TOKENS, *self._keys.fetched_by]
-        self._scripts.run("recover", self._keys.recover, args)
+        """Puts back what silent consumers had fetched, and forgets them. Harmless to repeat."""
+        names = [*self._consumers, *self._held]
+        count, *found = self._scripts.run("silent", names, [self.heartbeat_timeout])
+        silent, found = found[:count], found[count:]
+        fetched: dict[str, list[Message[Any]]] = {}
+        # The oldest first, in each list.
+        for redis_id, consumer, data in sorted(zip(found[1::3], found[::3], found[2::3], strict=True)):
+            message = decoded(redis_id, data)
+            if message is not None:
+                fetched.setdefault(consumer.decode(), []).append(message)
+            else:
+                self._drop(consumer, redis_id)
+        for name, messages in fetched.items():
+            self._requeue(name, messages, last=False)
+        if silent:
+            self._scripts.run("forget", self._consumers, [self.heartbeat_timeout, *silent])
 
     @translated
     def wake(self) -> None:

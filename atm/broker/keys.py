@@ -1,14 +1,16 @@
 """Every Redis key, and the names of queues and actors.
 
-The layout of the queues is Dramatiq's own (see its dispatch.lua); the keys
-that ATM adds are at the end.
+All keys begin with a prefix in braces, so that a cluster keeps them together,
+and each script is told the keys that it uses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-#: Queue and actor of each priority. High comes first in a fetch.
+from atm.lists import TaskList
+
+#: Queue and actor of each priority, for Dramatiq.
 NORMAL_QUEUE = "normal"
 HIGH_QUEUE = "high"
 QUEUES_BY_URGENCY = (HIGH_QUEUE, NORMAL_QUEUE)
@@ -29,98 +31,86 @@ def message_id(task_id: str, attempt: int) -> str:
     return f"{task_id}:{attempt}"
 
 
-def waiting(prefix: str, queue: str) -> str:
-    """List of the ids of messages that wait."""
-    return f"{prefix}:{queue}"
+def tagged(prefix: str) -> str:
+    """What every key begins with: the prefix in braces, unless it has some already."""
+    return prefix if "{" in prefix else f"{{{prefix}}}"
 
 
-def messages(prefix: str, queue: str) -> str:
-    """Hash of message id → message, waiting or fetched and not acknowledged."""
-    return f"{prefix}:{queue}.msgs"
+def waiting(prefix: str, of: TaskList) -> str:
+    """List of the ids of messages that wait, of one type and priority, the oldest first."""
+    return f"{tagged(prefix)}:waiting:{of.priority}:{of.task_type}"
 
 
-def fetched(prefix: str, consumer: str, queue: str) -> str:
-    """Set of the ids that a consumer has fetched and not acknowledged."""
-    return f"{prefix}:__acks__.{consumer}.{queue}"
+def full(prefix: str) -> str:
+    """Set of the names of lists that were full: what comes is sent by the relay, in its order."""
+    return f"{tagged(prefix)}:full"
 
 
-def heartbeats(prefix: str) -> str:
-    """Sorted set of consumers by when they last spoke, in milliseconds."""
-    return f"{prefix}:__heartbeats__"
-
-
-def wake(prefix: str, queue: str) -> str:
-    """List of tokens: a consumer with nothing to do blocks on it."""
-    return f"{prefix}:{queue}.wake"
+def wake(prefix: str, task_type: str) -> str:
+    """List of tokens: a consumer of this type with nothing to do blocks on it."""
+    return f"{tagged(prefix)}:wake:{task_type}"
 
 
 def own_wake(prefix: str, consumer: str) -> str:
     """List of tokens for one consumer only: something other than a message has come up."""
-    return f"{prefix}:{consumer}.wake"
+    return f"{tagged(prefix)}:own:{consumer}"
 
 
-def cancel_flag(prefix: str, task_id: str) -> str:
-    """Says that a task shall end; the value is who asked. fetch.lua puts the id at its end, too."""
-    return f"{prefix}:cancel:{task_id}"
+def messages(prefix: str) -> str:
+    """Hash of message id → message, waiting or fetched and not acknowledged."""
+    return f"{tagged(prefix)}:messages"
+
+
+def fetched(prefix: str) -> str:
+    """Hash of message id → the consumer that has fetched it and not acknowledged it."""
+    return f"{tagged(prefix)}:fetched"
+
+
+def consumers(prefix: str) -> str:
+    """Sorted set of consumers by when they last spoke, in milliseconds."""
+    return f"{tagged(prefix)}:consumers"
+
+
+def cancelled(prefix: str) -> str:
+    """Hash of the ids of tasks that shall end → who asked: their cancel flags."""
+    return f"{tagged(prefix)}:cancelled"
+
+
+def cancelled_until(prefix: str) -> str:
+    """Sorted set of the same ids by when their flags are of no use any more, in seconds."""
+    return f"{tagged(prefix)}:cancelled-until"
 
 
 def cancel_channel(prefix: str) -> str:
     """Channel of the ids of tasks whose flag was just raised."""
-    return f"{prefix}:cancel"
+    return f"{tagged(prefix)}:cancel"
 
 
 def ended_channel(prefix: str) -> str:
     """Channel of the ids of tasks that have just ended, a space between them."""
-    return f"{prefix}:ended"
+    return f"{tagged(prefix)}:ended"
 
 
 def marker(prefix: str) -> str:
     """Set once. When it is missing, Redis has lost what it held."""
-    return f"{prefix}:marker"
+    return f"{tagged(prefix)}:marker"
 
 
 def probe(prefix: str) -> str:
     """Written to see whether Redis can be; it expires."""
-    return f"{prefix}:probe"
+    return f"{tagged(prefix)}:probe"
 
 
-class QueueKeys:
-    """What each script of the broker takes as KEYS, put together once: they are the same in every call."""
+class FetchKeys:
+    """The keys of the lists that a consumer takes from, put together once for all its calls."""
 
-    def __init__(self, prefix: str, consumer: str) -> None:
-        self._heartbeats = heartbeats(prefix)
-        self._own_wake = own_wake(prefix, consumer)
-        #: Of each queue, most urgent first: waiting, messages, fetched, wake.
-        self._names = {
-            queue: (
-                *(waiting(prefix, queue), messages(prefix, queue)),
-                *(fetched(prefix, consumer, queue), wake(prefix, queue)),
-            )
-            for queue in QUEUES_BY_URGENCY
-        }
-        names = self._names.items()
-        #: enqueue.lua: for each queue waiting, messages, wake.
-        self.enqueue = [key for _, (list_, hash_, _, wake_) in names for key in (list_, hash_, wake_)]
-        #: acknowledge.lua: fetched, messages.
-        self.acknowledge = {queue: [set_, hash_] for queue, (_, hash_, set_, _) in names}
-        #: requeue.lua: fetched, messages, waiting, wake.
-        self.requeue = {queue: [set_, hash_, list_, wake_] for queue, (list_, hash_, set_, wake_) in names}
-        #: recover.lua: heartbeats, then as for enqueue.lua; and what stands around a consumer in `fetched`.
-        self.recover = [self._heartbeats, *self.enqueue]
-        self.fetched_by = [
-            part for queue in QUEUES_BY_URGENCY for part in fetched(prefix, "\0", queue).split("\0")
-        ]
-        #: What stands before the id of a task in its cancel flag.
-        self.cancel_flags = cancel_flag(prefix, "")
-
-    def fetch(self, queues: Iterable[str]) -> list[str]:
-        """fetch.lua: heartbeats, then for each queue, most urgent first: waiting, messages, fetched, wake."""
-        found = [self._heartbeats]
-        for queue, names in self._names.items():
-            if queue in queues:
-                found += names
-        return found
-
-    def wait(self, queues: Iterable[str]) -> list[str]:
-        """What a consumer of these queues blocks on."""
-        return [*(self._names[queue][-1] for queue in queues), self._own_wake]
+    def __init__(self, prefix: str, consumer: str, lists: Sequence[TaskList]) -> None:
+        high, normal = ([waiting(prefix, of) for of in lists if of.priority == n] for n in (1, 0))
+        wakes = [wake(prefix, name) for name in dict.fromkeys(of.task_type for of in lists)]
+        held = [consumers(prefix), messages(prefix), fetched(prefix), cancelled(prefix)]
+        #: fetch.lua: consumers, messages, fetched, cancelled, lists of High and of Normal tasks, wakes.
+        self.fetch = [*held, *high, *normal, *wakes]
+        #: How many lists of each there are.
+        self.counts = len(high), len(normal)
+        #: What the consumer blocks on.
+        self.wait = [*wakes, own_wake(prefix, consumer)]

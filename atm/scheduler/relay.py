@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from atm.lists import TaskList, lists_of
 from atm.service.dispatch import Dispatcher
 from atm.store import waiting
-from atm.store.database import Connection, Database
-from atm.store.waiting import Dispatch, Due, TaskList
+from atm.store.database import Database
+from atm.store.waiting import Due
 
 #: How many tasks get their message in one sweep, about: as many of each list, where several are due.
 BATCH = 500
@@ -16,43 +18,51 @@ BATCH = 500
 #: A message that is still queued is not queued twice: its id is the attempt's.
 AGAIN = timedelta(seconds=30)
 AGAIN_LATEST = timedelta(minutes=10)
-_PRIORITIES = (1, 0)
+#: A list that was full gets more when it has room for this part of what it holds.
+_ROOM = 4
 
 
 class Relay:
-    """Committed but not queued → queued."""
+    """Committed but not queued → queued. A list of `limit` messages is full; what is more waits in SQL."""
 
-    def __init__(self, database: Database, dispatcher: Dispatcher, interval: float) -> None:
+    def __init__(self, database: Database, dispatcher: Dispatcher, interval: float, limit: int) -> None:
         self.interval = interval
         self._database = database
         self._dispatcher = dispatcher
+        self._enough_room = limit / _ROOM
 
     def run_once(self) -> bool:
         """Queues what is due; True when there is more."""
         clock = self._database.clock
         now = clock.now()
-        found, more = self._database.read(lambda connection: _due(connection, now))
-        due = [item.dispatch for item in found]
-        if not due or not self._dispatcher.send(due):
+        lists = lists_of(self._database.read(waiting.task_types))
+        rooms = self._dispatcher.room(lists)
+        if rooms is None:
+            return False
+        open_lists = [of for of in lists if rooms.get(of, self._enough_room) >= self._enough_room]
+        found, more = self._due(open_lists, now)
+        due_in = {item.hint.of for item in found}
+        self._dispatcher.caught_up([of for of in open_lists if of in rooms and of not in due_in])
+        queued = self._dispatcher.relay([item.hint for item in found])
+        if not queued:
             return False
         waited = now - max(item.due_at for item in found)
         wait = min(max(AGAIN, waited), AGAIN_LATEST)
-        self._database.write(lambda connection: waiting.postpone_dispatch(connection, due, clock.now(), wait))
+        self._database.write(
+            lambda connection: waiting.postpone_dispatch(connection, queued, clock.now(), wait)
+        )
         return more
 
+    def _due(self, lists: Sequence[TaskList], now: datetime) -> tuple[list[Due], bool]:
+        """What is due in these lists, and whether there may be more."""
 
-def _due(connection: Connection, now: datetime) -> tuple[list[Due], bool]:
-    """What is due in all lists, and whether there may be more."""
-    lists = [TaskList(name, n) for name in waiting.task_types(connection) for n in _PRIORITIES]
-    # Nearly always nothing: one look at the head of each list.
-    heads = waiting.due(connection, lists, now, now, 1)
-    if not heads:
-        return [], False
-    lists = list(dict.fromkeys(_list_of(item.dispatch) for item in heads))
-    each = max(1, BATCH // len(lists))
-    found = waiting.due(connection, lists, now, now, each)
-    return found, len(found) >= each
+        def look(lists: Sequence[TaskList], each: int) -> list[Due]:
+            return self._database.read(lambda connection: waiting.due(connection, lists, now, now, each))
 
-
-def _list_of(task: Dispatch) -> TaskList:
-    return TaskList(task.task_type, task.priority)
+        # Nearly always nothing: one look at the head of each list.
+        lists = list(dict.fromkeys(item.hint.of for item in look(lists, 1)))
+        if not lists:
+            return [], False
+        each = max(1, BATCH // len(lists))
+        found = look(lists, each)
+        return found, len(found) >= each

@@ -85,6 +85,7 @@ def run(settings: Settings) -> int:
         prefix=settings.redis_prefix,
         consumer_timeout=settings.worker_lease_seconds,
         now=database.clock.now,
+        limit=settings.queue_limit,
     )
     try:
         schema.require(database)
@@ -224,7 +225,7 @@ def _tell_refusal(workers: Supervisor) -> None:
 def _sweeps(settings: Settings, database: Database, broker: TaskBroker, dispatcher: Dispatcher) -> list[Role]:
     """What the leader does for all."""
     sweeps: list[Role] = [
-        Relay(database, dispatcher, settings.sweep_seconds),
+        Relay(database, dispatcher, settings.sweep_seconds, settings.queue_limit),
         DataLossDetector(database, Marker(broker.client, broker.namespace)),
         Rescuer(database, settings.worker_lease_seconds),
         TimeoutSweeper(database),

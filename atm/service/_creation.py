@@ -13,6 +13,7 @@ import uuid_utils
 from atm.batching.group_commit import GroupCommit
 from atm.batching.reply import Promise
 from atm.errors import PreconditionError, RequestReusedError, UnavailableError
+from atm.lists import Hint, TaskList
 from atm.models import Task, TaskConfig
 from atm.service import validation
 from atm.service.dispatch import Dispatcher
@@ -22,7 +23,6 @@ from atm.store import tasks
 from atm.store.clock import NOTEWORTHY
 from atm.store.database import Connection, Database, DuplicateError
 from atm.store.types import TypeCache
-from atm.store.waiting import Dispatch
 
 T = TypeVar("T")
 
@@ -115,7 +115,7 @@ class Creation:
         fresh = [task.__dict__ for task in created if isinstance(task, Task)]
         self._dispatcher.post(
             [
-                Dispatch(values["task_id"], 1, values["priority"], values["task_type"])
+                Hint(values["task_id"], 1, TaskList(values["task_type"], values["priority"]))
                 for values in fresh
                 if values["due_at"] == values["created_at"]
             ]

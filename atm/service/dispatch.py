@@ -10,7 +10,7 @@ from atm.broker.broker import TaskBroker
 from atm.broker.cancel_flags import CancelFlags
 from atm.broker.connection import CircuitBreaker
 from atm.errors import BrokerUnavailableError
-from atm.store.waiting import Dispatch
+from atm.lists import Hint, TaskList
 
 P = ParamSpec("P")
 
@@ -25,7 +25,7 @@ class Dispatcher:
         self._broker = broker
         self._flags = CancelFlags(broker.client, broker.namespace)
         self._breaker = CircuitBreaker("tasks wait in SQL until it is back", _PAUSE_SECONDS)
-        self._posts: Batcher[Dispatch] = Batcher(self.send, name="atm-send")
+        self._posts: Batcher[Hint] = Batcher(self.send, name="atm-send")
         #: Has the next attempt of each task queued soon, together with what others post.
         self.post = self._posts.add
 
@@ -37,9 +37,28 @@ class Dispatcher:
         """Sends what was posted, and ends the thread."""
         self._posts.close()
 
-    def send(self, tasks: Sequence[Dispatch]) -> bool:
-        """Queues the next attempt of each task; False when Redis did not take them."""
-        return self._told(self._broker.send, tasks)
+    def send(self, tasks: Sequence[Hint]) -> None:
+        """Queues the next attempt of each task that there is room for, if Redis takes them."""
+        self._told(self._broker.send, tasks)
+
+    def relay(self, tasks: Sequence[Hint]) -> list[Hint]:
+        """Queues the next attempt of each task, also in lists that were full; those that were queued."""
+        try:
+            refused = set(self._breaker.call(self._broker.send, tasks, relayed=True))
+        except BrokerUnavailableError:
+            return []
+        return [task for place, task in enumerate(tasks) if place not in refused]
+
+    def room(self, lists: Sequence[TaskList]) -> dict[TaskList, int] | None:
+        """Of these lists those that were full, with their room by now; None when Redis did not answer."""
+        try:
+            return self._breaker.call(self._broker.room, lists)
+        except BrokerUnavailableError:
+            return None
+
+    def caught_up(self, lists: Sequence[TaskList]) -> None:
+        """Has these lists take what comes again: nothing that is due is missing there."""
+        self._told(self._broker.caught_up, lists)
 
     def flag_cancelled(self, task_id: str, requested_by: str) -> bool:
         """Raises the cancel flag of a task; False when Redis did not take it."""

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from sqlalchemy import and_, select, text, union_all, update
 from sqlalchemy.engine import Connection
 
+from atm.lists import Hint, TaskList
 from atm.states import Status
 from atm.store.tasks import TASK
 
@@ -28,26 +29,10 @@ _TYPES = text(
 )
 
 
-class TaskList(NamedTuple):
-    """The tasks of one type and priority: those that wait are a list in Redis."""
-
-    task_type: str
-    priority: int
-
-
-class Dispatch(NamedTuple):
-    """What a message says of a task: which, which attempt is next, and its list."""
-
-    task_id: str
-    next_attempt: int
-    priority: int
-    task_type: str
-
-
 class Due(NamedTuple):
     """A task that is due, and since when."""
 
-    dispatch: Dispatch
+    hint: Hint
     due_at: datetime
 
 
@@ -74,20 +59,18 @@ def due(
             part = select(*columns).where(waits).order_by(TASK.c.dispatch_at).limit(limit).subquery()
             parts.append(select(part))
         rows = connection.execute(union_all(*parts))
-        found += [Due(Dispatch(row[0], row[1] + 1, row[2], row[3]), row[4]) for row in rows]
+        found += [Due(Hint(row[0], row[1] + 1, TaskList(row[3], row[2])), row[4]) for row in rows]
     return found
 
 
-def postpone_dispatch(
-    connection: Connection, sent: Sequence[Dispatch], now: datetime, wait: timedelta
-) -> None:
+def postpone_dispatch(connection: Connection, sent: Sequence[Hint], now: datetime, wait: timedelta) -> None:
     """Lets the relay look at these again only after `wait`, if they still wait for the attempt that was sent.
 
     A worker may have run that attempt already: then the next one has a time of its own.
     """
     by_attempt: dict[int, list[str]] = {}
     for task in sent:
-        by_attempt.setdefault(task.next_attempt - 1, []).append(task.task_id)
+        by_attempt.setdefault(task.attempt - 1, []).append(task.task_id)
     for attempt, ids in by_attempt.items():
         waits = and_(TASK.c.task_id.in_(ids), TASK.c.status == Status.PENDING, TASK.c.attempt == attempt)
         connection.execute(update(TASK).where(waits).values(dispatch_at=now + wait))

@@ -27,6 +27,7 @@ from dramatiq import Message
 
 from atm.batching.reply import Reply
 from atm.broker.message import FetchedMessage, task_message
+from atm.lists import TaskList
 from atm.service.attempts import ChangeResult, ClaimedTask
 from atm.worker.claim_ledger import ClaimLedger
 from atm.worker.context import Context
@@ -75,6 +76,7 @@ _HELD = frozenset({State.CLAIMED, State.RUNNING, State.ENDING})
 _UNBEGUN = frozenset({State.FETCHED, State.CLAIMED})
 
 
+_NONE = TaskList("", 0)
 #: The log of those that have not run: nothing is ever said in it.
 _SILENT = LogBuffer()
 
@@ -96,16 +98,16 @@ class Handle(Protocol):
 class Attempt:
     """One attempt of a task: what asks for it, where it is, and, once it runs, what it is and says.
 
-    `fetched` is its message; None: it has none, and its task has this
-    `priority`. Only `Attempts.step` changes `state`.
+    `fetched` is its message; None: it has none, and its task is `of` this
+    list. Only `Attempts.step` changes `state`.
     """
 
     def __init__(
-        self, attempt_id: AttemptId, fetched: FetchedMessage | None = None, *, priority: int = 0
+        self, attempt_id: AttemptId, fetched: FetchedMessage | None = None, *, of: TaskList = _NONE
     ) -> None:
         self.id = attempt_id
         self.fetched = fetched
-        self._priority = priority
+        self._of = of
         #: The cancel flag of its task was up when its message was fetched.
         self.cancelled_before = fetched is not None and fetched.cancelled
         self.state = State.FETCHED
@@ -140,7 +142,7 @@ class Attempt:
     @property
     def message(self) -> Message[Any]:
         """What Dramatiq is given: its message, or one that is like it."""
-        return task_message(*self.id, self._priority) if self.fetched is None else self.fetched.message
+        return task_message(*self.id, self._of) if self.fetched is None else self.fetched.message
 
     def prepare(self, task: ClaimedTask, log: LogBuffer | None = None) -> None:
         """Makes the context that its handler gets; the attempt's time runs from now on."""

@@ -17,9 +17,9 @@ from operator import attrgetter
 from atm.broker import keys
 from atm.broker.broker import HIGH_PER_NORMAL, TaskBroker
 from atm.errors import BrokerUnavailableError, UnavailableError
+from atm.lists import Hint, TaskList, lists_of
 from atm.store import waiting
 from atm.store.database import Database
-from atm.store.waiting import Dispatch, TaskList
 from atm.worker.attempt import Attempt, AttemptId, Attempts
 from atm.worker.redis_watch import RedisWatch
 
@@ -47,6 +47,7 @@ class Sources:
         self._task_types = task_types
         self.watch = RedisWatch(broker, self.say_that_it_lives)
         self._queues: list[str] = []
+        self._lists: list[TaskList] = []
         # How many High ones were taken in a row.
         self._streak = 0
         self._looked_at = float("-inf")
@@ -55,13 +56,16 @@ class Sources:
         """From now on attempts of this queue are found, too; whether it is the first one."""
         if queue not in self._queues:
             self._queues.append(queue)
+            self._lists = [
+                of for of in lists_of(self._task_types) if keys.queue_of(of.priority) in self._queues
+            ]
         return self._queues[0] == queue
 
     def take(self, wanted: int) -> list[Attempt]:
         """Up to so many attempts, most urgent first; none where there are none at this moment."""
         if self.watch.gives:
             try:
-                self._streak, found = self._broker.fetch(self._queues, wanted, self._streak)
+                self._streak, found = self._broker.fetch(self._lists, wanted, self._streak)
             except BrokerUnavailableError as error:
                 self.watch.lost(error)
             else:
@@ -75,7 +79,7 @@ class Sources:
             time.sleep(min(seconds, _LOOK_SECONDS))
             return
         try:
-            self._broker.wait(self._queues, seconds)
+            self._broker.wait(self._lists, seconds)
         except BrokerUnavailableError as error:
             self.watch.lost(error)
 
@@ -84,7 +88,7 @@ class Sources:
 
         Raises BrokerUnavailableError.
         """
-        self._broker.fetch(self._queues, 0, 0)
+        self._broker.fetch(self._lists, 0, 0)
 
     def _is_well(self) -> bool:
         return self.watch.gives and self.watch.takes
@@ -95,29 +99,26 @@ class Sources:
             return []
         self._looked_at = time.monotonic()
         dispatch_by = now - OVERDUE if is_well else now + _LATEST
-        priorities = [n for n in (1, 0) if keys.queue_of(n) in self._queues]
-        lists = [TaskList(name, n) for n in priorities for name in self._task_types]
         look = partial(
-            waiting.due, lists=lists, now=now, dispatch_by=dispatch_by, limit=max(wanted, 1) * _SPREAD
+            waiting.due, lists=self._lists, now=now, dispatch_by=dispatch_by, limit=max(wanted, 1) * _SPREAD
         )
         try:
-            found = [item.dispatch for item in self._database.read(look)]
+            found = [item.hint for item in self._database.read(look)]
         except UnavailableError:
             # It is said by whoever claims. Nothing can be.
             return []
         known = self._attempts.known()
-        new = [task for task in found if AttemptId(task.task_id, task.next_attempt) not in known]
+        new = [task for task in found if AttemptId(task.task_id, task.attempt) not in known]
         return [
-            Attempt(AttemptId(task.task_id, task.next_attempt), priority=task.priority)
-            for task in self._chosen(new, wanted)
+            Attempt(AttemptId(task.task_id, task.attempt), of=task.of) for task in self._chosen(new, wanted)
         ]
 
-    def _chosen(self, tasks: Sequence[Dispatch], wanted: int) -> list[Dispatch]:
+    def _chosen(self, tasks: Sequence[Hint], wanted: int) -> list[Hint]:
         """Some of them, High before Normal but for each ninth, the oldest first."""
         by_age = attrgetter("task_id")
-        high = sorted((task for task in tasks if task.priority), key=by_age)
-        normal = sorted((task for task in tasks if not task.priority), key=by_age)
-        chosen: list[Dispatch] = []
+        high = sorted((task for task in tasks if task.of.priority), key=by_age)
+        normal = sorted((task for task in tasks if not task.of.priority), key=by_age)
+        chosen: list[Hint] = []
         # The oldest ones of each are looked at, and of these any.
         for some in (high, normal):
             del some[wanted * _SPREAD :]

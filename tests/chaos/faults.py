@@ -15,6 +15,7 @@ from fix_system import eventually
 from atm.broker import keys
 from atm.broker.broker import TaskBroker
 from atm.errors import ServiceError
+from atm.lists import Hint, TaskList
 from atm.states import Status
 from atm.store.tasks import Filter, page
 from chaos.installation import Installation, Part, freeze, send_signal
@@ -251,8 +252,8 @@ def every_message_doubled(installation: Installation, rng: random.Random) -> Non
                 for attempt in (task.attempt, task.attempt + 1):
                     # Not under its own id: that would be noticed at once.
                     message = keys.message_id(task.task_id, attempt)
-                    broker.client.hdel(keys.messages("atm", keys.queue_of(task.priority)), message)
-                    broker.send([(task.task_id, attempt, task.priority, task.task_type)])
+                    broker.client.hdel(keys.messages("atm"), message)
+                    broker.send([Hint(task.task_id, attempt, TaskList(task.task_type, task.priority))])
     broker.close()
 
 

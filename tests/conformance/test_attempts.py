@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from atm.broker.broker import TaskBroker
 from atm.errors import InvalidArgumentError, UnavailableError
+from atm.lists import Hint, TaskList
 from atm.models import Task, now
 from atm.scheduler.relay import Relay
 from atm.service.attempts import AttemptService, Behind, Claim, Line, Progress, Report
@@ -236,7 +237,7 @@ def test_a_task_that_waits_is_looked_after_as_often_as_its_age_asks(
                 update(tasks.TASK).where(tasks.TASK.c.task_id == i).values(**v)
             )
         )
-        Relay(database, Dispatcher(broker), 1.0).run_once()
+        Relay(database, Dispatcher(broker), 1.0, 1000).run_once()
     waits = [_get(database, task_id).dispatch_at - now() for task_id in (young, old)]
     assert timedelta(seconds=25) < waits[0] < timedelta(seconds=31)
     assert timedelta(seconds=195) < waits[1] < timedelta(seconds=201)
@@ -283,11 +284,12 @@ def test_workers_that_start_together_announce_a_type_together(database: Database
 
 
 def test_a_message_is_queued_once_however_often_it_is_sent(broker: TaskBroker) -> None:
-    assert broker.send([("t", 1, 0), ("t", 1, 0), ("u", 1, 1)]) == 2
-    assert broker.send([("t", 1, 0)]) == 0
-    broker.client.script_flush()
-    assert broker.send([("v", 1, 0), ("w", 1, 0)]) == 2
-    _, found = broker.fetch(["high", "normal"], 10, 0)
+    normal, high = TaskList("work", 0), TaskList("other", 1)
+    t, u, v, w = Hint("t", 1, normal), Hint("u", 1, high), Hint("v", 1, normal), Hint("w", 1, normal)
+    for hints in ([t, t, u], [t], [v, w]):
+        assert broker.send(hints) == []
+        broker.client.script_flush()
+    _, found = broker.fetch([normal, high], 10, 0)
     assert len(found) == 4
     assert found[0].message.args == ("u", 1)
 
@@ -296,7 +298,7 @@ def test_a_retry_is_not_postponed_by_the_relay_that_sent_the_attempt_before(
     creation: TaskService, database: Database
 ) -> None:
     task = creation.create(NOW)
-    sent = [waiting.Dispatch(task.task_id, 1, 0, task.task_type)]
+    sent = [Hint(task.task_id, 1, TaskList(task.task_type, 0))]
     worker = AttemptService(database, "w")
     # A worker is faster than the relay: the first attempt is over before the relay notes that it was sent.
     assert worker.claim(task.task_id, 1)

@@ -12,6 +12,7 @@ import pytest
 from make_tasks import Tasks
 
 from atm.broker.broker import TaskBroker
+from atm.lists import lists_of
 from atm.models import Worker
 from atm.scheduler.relay import Relay
 from atm.scheduler.rescuer import Rescuer
@@ -97,8 +98,8 @@ def test_a_worker_takes_what_is_due_and_a_retry_waits_as_long_as_it_should(
     assert timedelta(seconds=20) < task.due_at - task.started_at < timedelta(seconds=50)
     # Nor is it sent before, by whichever leader.
     for seen_by in (shifted, database):
-        Relay(seen_by, Dispatcher(broker), 1.0).run_once()
-    assert broker.fetch(["high", "normal"], 5, 0)[1] == []
+        Relay(seen_by, Dispatcher(broker), 1.0, 1000).run_once()
+    assert broker.fetch(lists_of(["example_task"]), 5, 0)[1] == []
 
 
 def test_nobody_is_given_up_on_for_the_clock_of_his_machine_or_of_the_leaders(

@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 from atm.broker import keys
 from atm.broker.broker import TaskBroker
 from atm.broker.cancel_flags import CancelFlags
-from atm.broker.message import decoded, encoded
+from atm.broker.message import decoded, encoded, list_of
 from atm.broker.notifications import NotificationListener
+from atm.lists import Hint, TaskList, lists_of
 
 TASK = "00000000-0000-7000-8000-000000000000"
-QUEUES = ["high", "normal"]
+OF = TaskList("work", 0)
+LISTS = lists_of(["work"])
 
 
 @pytest.fixture
@@ -37,13 +39,14 @@ def _message(**other: Any) -> bytes:
         "actor_name": "run_normal",
         "args": [TASK, 1],
         "kwargs": {},
-        "options": {"redis_message_id": name},
+        "options": {"redis_message_id": name, "task_type": "work"},
         "message_id": name,
         "message_timestamp": 1,
     }
     return json.dumps(fields | other).encode()
 
 
+_OPTIONS = {"redis_message_id": f"{TASK}:1", "task_type": "work"}
 GARBAGE: dict[str, tuple[bytes, bytes]] = {
     "not JSON": (b"x", b"\xff\xfe not JSON"),
     "a list": (b"x", b"[1, 2]"),
@@ -58,7 +61,10 @@ GARBAGE: dict[str, tuple[bytes, bytes]] = {
     "another actor": (f"{TASK}:1".encode(), _message(actor_name="os.system")),
     "another queue": (f"{TASK}:1".encode(), _message(queue_name="evil")),
     "keywords": (f"{TASK}:1".encode(), _message(kwargs={"x": 1})),
-    "more options": (f"{TASK}:1".encode(), _message(options={"redis_message_id": f"{TASK}:1", "eta": 1})),
+    "more options": (f"{TASK}:1".encode(), _message(options=_OPTIONS | {"eta": 1})),
+    "no type": (f"{TASK}:1".encode(), _message(options={"redis_message_id": f"{TASK}:1"})),
+    "a type that is none": (f"{TASK}:1".encode(), _message(options=_OPTIONS | {"task_type": 7})),
+    "a type that is no text": (f"{TASK}:1".encode(), _message(options=_OPTIONS | {"task_type": "\ud800"})),
     "a moment that is none": (f"{TASK}:1".encode(), _message(message_timestamp="now")),
     "a moment that never comes": (f"{TASK}:1".encode(), _message(message_timestamp=10**18)),
     "an id that is no text": (b"\xff\xfe:1", _message()),
@@ -66,37 +72,48 @@ GARBAGE: dict[str, tuple[bytes, bytes]] = {
 }
 
 
+#: Whatever a type may be called.
+TYPES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
+
+
 def _push(broker: TaskBroker, redis_id: bytes, data: bytes) -> None:
-    broker.client.hset(keys.messages(broker.namespace, "normal"), redis_id, data)  # type: ignore[arg-type]
-    broker.client.rpush(keys.waiting(broker.namespace, "normal"), redis_id)
+    broker.client.hset(keys.messages(broker.namespace), redis_id, data)  # type: ignore[arg-type]
+    broker.client.rpush(keys.waiting(broker.namespace, OF), redis_id)
 
 
 @pytest.mark.parametrize("kind", GARBAGE)
 def test_what_asks_for_no_attempt_is_dropped_and_what_stands_beside_it_is_fetched(
     broker: TaskBroker, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    broker.send([("before", 1, 0)])
+    broker.send([Hint("before", 1, OF)])
     _push(broker, *GARBAGE[kind])
-    broker.send([("after", 1, 0)])
-    _, found = broker.fetch(QUEUES, 10, 0)
-    assert [item.message.args for item in found] == [("before", 1), ("after", 1)]
+    broker.send([Hint("after", 1, OF)])
+    _, found = broker.fetch(LISTS, 10, 0)
+    # The ids of garbage say nothing of its time.
+    assert {item.message.args for item in found} == {("before", 1), ("after", 1)}
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     # Nor does it stay, or come again.
-    assert broker.client.hlen(keys.messages(broker.namespace, "normal")) == 2
-    assert broker.client.scard(keys.fetched(broker.namespace, broker.broker_id, "normal")) == 2
+    assert broker.client.hlen(keys.messages(broker.namespace)) == 2
+    assert broker.client.hlen(keys.fetched(broker.namespace)) == 2
 
 
 def test_an_id_without_a_message_is_passed_over(broker: TaskBroker) -> None:
-    broker.client.rpush(keys.waiting(broker.namespace, "normal"), "nothing:1")
-    broker.send([("after", 1, 0)])
-    assert [item.message.args for item in broker.fetch(QUEUES, 10, 0)[1]] == [("after", 1)]
+    broker.client.rpush(keys.waiting(broker.namespace, OF), "nothing:1")
+    broker.send([Hint("after", 1, OF)])
+    assert [item.message.args for item in broker.fetch(LISTS, 10, 0)[1]] == [("after", 1)]
 
 
-@given(st.uuids(), st.integers(1, 10**9), st.sampled_from([0, 1]), st.integers(0, 10**13))
-def test_what_is_sent_is_what_is_read(task: UUID, attempt: int, priority: int, at: int) -> None:
+@given(
+    st.uuids(),
+    st.integers(1, 10**9),
+    st.builds(TaskList, TYPES, st.sampled_from([0, 1])),
+    st.integers(0, 10**13),
+)
+def test_what_is_sent_is_what_is_read(task: UUID, attempt: int, of: TaskList, at: int) -> None:
     redis_id = keys.message_id(str(task), attempt)
-    message = decoded(redis_id.encode(), encoded(str(task), attempt, priority, str(at)).encode())
+    message = decoded(redis_id.encode(), encoded(str(task), attempt, of, str(at)).encode())
     assert message is not None
+    assert list_of(message) == of
     assert (message.args, message.message_timestamp) == ((str(task), attempt), at)
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import event, text
 from sqlalchemy.engine import Connection
 
 from atm.broker.broker import TaskBroker
+from atm.lists import lists_of
 from atm.models import now
 from atm.scheduler.pruner import Pruner
 from atm.scheduler.relay import Relay
@@ -29,7 +30,6 @@ from atm.store import logs, schema, servers, tasks, waiting, workers
 from atm.store.database import Database
 from atm.store.dsn import parse_sql_dsn
 from atm.store.tasks import Filter
-from atm.store.waiting import TaskList
 
 ROWS = 1_000_000
 #: Those that are not over: waiting, and running on a worker that nobody knows.
@@ -82,8 +82,14 @@ class _Silent(Dispatcher):
     def __init__(self) -> None:
         """Without a Redis."""
 
-    def send(self, tasks: Any) -> bool:
-        return True
+    def relay(self, tasks: Any) -> Any:
+        return tasks
+
+    def room(self, lists: Any) -> Any:
+        return {}
+
+    def caught_up(self, lists: Any) -> None:
+        return None
 
 
 _AN_ID = "01900000-0001-7000-8000-000000012345"
@@ -91,7 +97,7 @@ _AN_ID = "01900000-0001-7000-8000-000000012345"
 
 def _due(connection: Connection, ahead: timedelta) -> object:
     """What is due, or whose message would be missed some time from now."""
-    lists = [TaskList(name, n) for name in waiting.task_types(connection) for n in (1, 0)]
+    lists = lists_of(waiting.task_types(connection))
     return waiting.due(connection, lists, now(), now() + ahead, 500)
 
 
@@ -154,7 +160,7 @@ def test_explain_shows_an_index_for_it(million: Database, name: str) -> None:
 
 def test_sweeps_read_only_what_is_due(million: Database) -> None:
     sweeps: list[Any] = [
-        Relay(million, _Silent(), 0.1),
+        Relay(million, _Silent(), 0.1, 1000),
         TimeoutSweeper(million),
         Pruner(million, 1000 * 24 * 3600.0),
     ]

@@ -10,8 +10,10 @@ import redis
 from fix_valkey import Valkey
 
 from atm.broker.broker import Acknowledgement, TaskBroker
-from atm.broker.lease import Hold, Lease
 from atm.errors import BrokerUnavailableError
+from atm.lists import Hint, TaskList
+
+OF = TaskList("work", 0)
 
 
 @pytest.fixture
@@ -69,20 +71,17 @@ def test_a_database_that_is_not_there_is_told(own: Valkey) -> None:
 
 def test_a_full_redis_takes_nothing_more_and_gives_out_what_it_has(own: Valkey) -> None:
     broker = TaskBroker(own.url, prefix="p")
-    lease = Lease(broker.client, "p", "me", 2000)
-    assert broker.send([(f"task-{number}", 1, 0) for number in range(20)]) == 20
+    assert broker.send([Hint(f"task-{number:02d}", 1, OF) for number in range(20)]) == []
     with redis.Redis.from_url(own.url) as client:
         _full(client)
     with pytest.raises(BrokerUnavailableError):
-        broker.send([("more", 1, 0)])
-    _, found = broker.fetch(["high", "normal"], 5, 0)
+        broker.send([Hint("more", 1, OF)])
+    _, found = broker.fetch([OF], 5, 0)
     assert len(found) == 5
     broker.requeue(found[:2])
-    broker.acknowledge([Acknowledgement("normal", item.redis_id, "ended") for item in found[2:]])
+    broker.acknowledge([Acknowledgement(item.redis_id, "ended") for item in found[2:]])
     broker.recover()
-    assert lease.hold() is Hold.TAKEN
-    assert lease.hold() is Hold.RENEWED
-    assert len(broker.fetch(["high", "normal"], 50, 0)[1]) == 17
+    assert len(broker.fetch([OF], 50, 0)[1]) == 17
     broker.close()
 
 
@@ -100,7 +99,7 @@ def test_a_redis_that_knows_no_flags_of_scripts_gets_them_without(
         return load(text)
 
     monkeypatch.setattr(broker.client, "script_load", old)
-    broker.send([("task", 1, 0)])
-    (item,) = broker.fetch(["normal"], 5, 0)[1]
-    broker.acknowledge([Acknowledgement("normal", item.redis_id)])
+    broker.send([Hint("task", 1, OF)])
+    (item,) = broker.fetch([OF], 5, 0)[1]
+    broker.acknowledge([Acknowledgement(item.redis_id)])
     broker.close()

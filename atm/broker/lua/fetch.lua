@@ -1,10 +1,12 @@
 #!lua flags=allow-oom
--- Takes up to `wanted` messages, the urgent queue first, and marks them fetched.
--- After `share` messages of the urgent queue in a row, the other goes first once.
--- KEYS: heartbeats, then for each queue, most urgent first:
---       waiting, messages, fetched, wake.
--- ARGV: consumer, wanted, streak (urgent messages since the last other one),
---       share, prefix of the cancel flags.
+-- Takes up to `wanted` messages and marks them fetched: High ones first, of
+-- those of one priority the one with the oldest id, which begins with the time
+-- at which its task was made. After `share` High ones in a row a Normal one goes
+-- first once.
+-- KEYS: consumers, messages, fetched, cancelled, then the lists of High tasks,
+--       those of Normal ones, and the wake lists.
+-- ARGV: consumer, wanted, streak (High messages since the last Normal one),
+--       share, how many lists of High tasks, how many of Normal ones.
 -- Returns the new streak, then for each message its id, the message, and its
 -- task's cancel flag ("" when it is not up). When it found none, the wake tokens
 -- are gone too, so that the next token means a new message.
@@ -14,49 +16,68 @@ redis.call("zadd", KEYS[1], time[1] * 1000 + math.floor(time[2] / 1000), ARGV[1]
 local wanted = tonumber(ARGV[2])
 local streak = tonumber(ARGV[3])
 local share = tonumber(ARGV[4])
-local flags = ARGV[5]
-local queues = (#KEYS - 1) / 4
+local first_normal = 5 + tonumber(ARGV[5])
+local first_wake = first_normal + tonumber(ARGV[6])
 
-local function take(queue)
-    local base = 2 + (queue - 1) * 4
+-- The id at the head of each list; false where there is none.
+local heads = {}
+if wanted > 0 then
+    for i = 5, first_wake - 1 do
+        heads[i] = redis.call("lindex", KEYS[i], 0)
+    end
+end
+
+-- The next message of these lists, or nothing.
+local function take(first, last)
     while true do
-        local id = redis.call("lpop", KEYS[base])
-        if not id then
+        local oldest
+        for i = first, last do
+            if heads[i] and (not oldest or heads[i] < heads[oldest]) then
+                oldest = i
+            end
+        end
+        if not oldest then
             return nil
         end
-        local message = redis.call("hget", KEYS[base + 1], id)
+        local id = redis.call("lpop", KEYS[oldest])
+        heads[oldest] = redis.call("lindex", KEYS[oldest], 0)
+        local message = redis.call("hget", KEYS[2], id)
         if message then
-            redis.call("sadd", KEYS[base + 2], id)
+            redis.call("hset", KEYS[3], id, ARGV[1])
             -- An id is that of the task, a colon, and the attempt.
-            return id, message, redis.call("get", flags .. string.match(id, "^[^:]*")) or ""
+            return id, message, redis.call("hget", KEYS[4], string.match(id, "^[^:]*")) or ""
         end
     end
 end
 
+local function take_high()
+    return take(5, first_normal - 1)
+end
+
+local function take_normal()
+    return take(first_normal, first_wake - 1)
+end
+
 local answer = { streak }
 while #answer - 1 < 3 * wanted do
-    local first, last, step = 1, queues, 1
-    if streak >= share then
-        first, last, step = queues, 1, -1
-    end
-    local id, message, flag
-    for queue = first, last, step do
-        id, message, flag = take(queue)
-        if message then
-            streak = (queue == 1 and queues > 1) and streak + 1 or 0
-            break
-        end
+    local normal_first = streak >= share
+    local is_high = not normal_first
+    local id, message, flag = (normal_first and take_normal or take_high)()
+    if not message then
+        is_high = not is_high
+        id, message, flag = (normal_first and take_high or take_normal)()
     end
     if not message then
         break
     end
+    streak = is_high and streak + 1 or 0
     answer[#answer + 1] = id
     answer[#answer + 1] = message
     answer[#answer + 1] = flag
 end
 if wanted > 0 and #answer == 1 then
-    for queue = 1, queues do
-        redis.call("del", KEYS[5 + (queue - 1) * 4])
+    for i = first_wake, #KEYS do
+        redis.call("del", KEYS[i])
     end
 end
 answer[1] = streak

@@ -23,9 +23,10 @@ from atm.broker.connection import (
     connect,
     translated,
 )
-from atm.broker.keys import QueueKeys
+from atm.broker.keys import FetchKeys
 from atm.broker.notifications import NotificationListener
 from atm.errors import BrokerUnavailableError, UnavailableError
+from atm.lists import TaskList
 
 # -- errors --------------------------------------------------------------------
 
@@ -276,7 +277,7 @@ def test_a_notification_names_several_tasks_and_may_be_nonsense() -> None:
 
 def test_a_flag_says_who_asked_whatever_the_bytes() -> None:
     values = [b"ann", None, b"\xff", "text", b""]
-    client = SimpleNamespace(mget=lambda names: values)
+    client = SimpleNamespace(hmget=lambda name, ids: values)
     flags = CancelFlags(cast(redis.Redis, client), "p")
     assert flags.of(["a", "b", "c", "d", "e"]) == {"a": "ann", "c": "\ufffd", "d": "text", "e": ""}
     assert flags.of([]) == {}
@@ -285,44 +286,30 @@ def test_a_flag_says_who_asked_whatever_the_bytes() -> None:
 # -- keys ------------------------------------------------------------------------
 
 
-def test_the_keys_of_the_scripts_are_those_of_the_single_functions() -> None:
-    prefix, consumer = "p", "me"
-    made = QueueKeys(prefix, consumer)
-    high, normal = (
-        (
-            keys.waiting(prefix, queue),
-            keys.messages(prefix, queue),
-            keys.fetched(prefix, consumer, queue),
-            keys.wake(prefix, queue),
-        )
-        for queue in (keys.HIGH_QUEUE, keys.NORMAL_QUEUE)
-    )
-    heartbeats = keys.heartbeats(prefix)
-    assert made.fetch(["normal", "high"]) == [heartbeats, *high, *normal], "the urgent one first"
-    assert made.fetch(["normal"]) == [heartbeats, *normal]
-    assert made.wait(["normal"]) == [normal[3], keys.own_wake(prefix, consumer)]
-    assert made.enqueue == [*high[:2], high[3], *normal[:2], normal[3]]
-    for queue, (waiting, messages, fetched, wake) in zip(keys.QUEUES_BY_URGENCY, (high, normal), strict=True):
-        assert made.acknowledge[queue] == [fetched, messages]
-        assert made.requeue[queue] == [fetched, messages, waiting, wake]
-    assert made.cancel_flags + "task" == keys.cancel_flag(prefix, "task")
+A_HIGH, A, B = TaskList("a", 1), TaskList("a", 0), TaskList("b", 0)
 
 
-def test_no_two_keys_are_the_same() -> None:
+def test_the_keys_of_a_fetch_are_those_of_the_single_functions() -> None:
+    made = FetchKeys("p", "me", [A, A_HIGH, B])
+    held = [f("p") for f in (keys.consumers, keys.messages, keys.fetched, keys.cancelled)]
+    wakes = [keys.wake("p", "a"), keys.wake("p", "b")]
+    assert made.fetch == [*held, *(keys.waiting("p", of) for of in (A_HIGH, A, B)), *wakes]
+    assert made.counts == (1, 2)
+    assert made.wait == [*wakes, keys.own_wake("p", "me")]
+
+
+@pytest.mark.parametrize(("prefix", "tag"), [("p", "{p}"), ("{p}", "{p}"), ("x{p}y", "x{p}y")])
+def test_no_two_keys_are_the_same_and_a_cluster_keeps_them_together(prefix: str, tag: str) -> None:
     made = [
-        *(
-            f("p", queue)
-            for f in (keys.waiting, keys.messages, keys.wake)
-            for queue in keys.QUEUES_BY_URGENCY
-        ),
-        *(keys.fetched("p", "me", queue) for queue in keys.QUEUES_BY_URGENCY),
-        *(f("p") for f in (keys.heartbeats, keys.leader_lease, keys.marker)),
-        keys.own_wake("p", "me"),
-        keys.cancel_flag("p", "t"),
+        *(keys.waiting(prefix, of) for of in (A_HIGH, A, B)),
+        *(keys.wake(prefix, name) for name in "ab"),
+        *(f(prefix) for f in (keys.consumers, keys.messages, keys.fetched, keys.cancelled)),
+        *(f(prefix) for f in (keys.cancelled_until, keys.full, keys.marker, keys.probe)),
+        keys.own_wake(prefix, "me"),
     ]
     assert len(set(made)) == len(made)
-    assert all(key.startswith("p:") for key in made)
-    assert keys.cancel_channel("p") != keys.ended_channel("p")
+    assert all(key.startswith(f"{tag}:") for key in made)
+    assert keys.cancel_channel(prefix) != keys.ended_channel(prefix)
 
 
 @pytest.mark.parametrize(("priority", "queue"), [(0, "normal"), (1, "high")])

@@ -9,14 +9,15 @@ import pytest
 from fake_worker import Clock, FakeWorker, fetched
 
 from atm.errors import UnavailableError
+from atm.lists import Hint, TaskList
 from atm.models import now
-from atm.store.waiting import Dispatch, Due
+from atm.store.waiting import Due
 from atm.worker import sources as module
 from atm.worker.attempt import AttemptId
 
 
 def _due(number: int, priority: int = 0) -> Due:
-    return Due(Dispatch(f"{number:036d}", 1, priority, "work"), now() - timedelta(seconds=1))
+    return Due(Hint(f"{number:036d}", 1, TaskList("work", priority)), now() - timedelta(seconds=1))
 
 
 @pytest.fixture
