@@ -7,7 +7,7 @@ from sqlalchemy import text
 from atm.store.database import Database
 
 #: Rows of one statement.
-_CHUNK = 250_000
+_CHUNK = 100_000
 _TASKS = """
 INSERT INTO task (task_id, task_type, status, priority, payload, result, worker_id, attempt, retry_count,
     max_retry, timeout_ms, retry_strategy, retry_delay_ms, retry_backoff_rate, retry_max_delay_ms,

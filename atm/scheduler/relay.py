@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -18,6 +19,8 @@ BATCH = 500
 #: A message that is still queued is not queued twice: its id is the attempt's.
 AGAIN = timedelta(seconds=30)
 AGAIN_LATEST = timedelta(minutes=10)
+#: How often it is looked which types there are: the first task of a new one is sent by whoever creates it.
+_LISTED_SECONDS = 1.0
 #: A list that was full gets more when it has room for this part of what it holds.
 _ROOM = 4
 
@@ -30,12 +33,14 @@ class Relay:
         self._database = database
         self._dispatcher = dispatcher
         self._enough_room = limit / _ROOM
+        self._lists: list[TaskList] = []
+        self._listed_at = float("-inf")
 
     def run_once(self) -> bool:
         """Queues what is due; True when there is more."""
         clock = self._database.clock
         now = clock.now()
-        lists = lists_of(self._database.read(waiting.task_types))
+        lists = self._all_lists()
         rooms = self._dispatcher.room(lists)
         if rooms is None:
             return False
@@ -52,6 +57,12 @@ class Relay:
             lambda connection: waiting.postpone_dispatch(connection, queued, clock.now(), wait)
         )
         return more
+
+    def _all_lists(self) -> list[TaskList]:
+        if time.monotonic() - self._listed_at >= _LISTED_SECONDS:
+            self._listed_at = time.monotonic()
+            self._lists = lists_of(self._database.read(waiting.task_types))
+        return self._lists
 
     def _due(self, lists: Sequence[TaskList], now: datetime) -> tuple[list[Due], bool]:
         """What is due in these lists, and whether there may be more."""

@@ -21,10 +21,12 @@ from atm.background import Role, Runner
 from atm.broker.broker import TaskBroker
 from atm.broker.marker import Marker
 from atm.broker.notifications import NotificationListener
+from atm.broker.old_layout import OldLayout
 from atm.errors import SettingsError
 from atm.processes import freeze_heap
 from atm.rpc import task_service_pb2 as pb
 from atm.rpc.task_service_pb2_grpc import add_TaskServiceServicer_to_server
+from atm.scheduler.carry_over import CarryOver
 from atm.scheduler.data_loss import DataLossDetector
 from atm.scheduler.leadership import Leadership
 from atm.scheduler.pruner import Pruner
@@ -226,6 +228,7 @@ def _sweeps(settings: Settings, database: Database, broker: TaskBroker, dispatch
     """What the leader does for all."""
     sweeps: list[Role] = [
         Relay(database, dispatcher, settings.sweep_seconds, settings.queue_limit),
+        CarryOver(database, OldLayout(broker.client, broker.namespace)),
         DataLossDetector(database, Marker(broker.client, broker.namespace)),
         Rescuer(database, settings.worker_lease_seconds),
         TimeoutSweeper(database),

@@ -9,24 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
-from sqlalchemy import and_, select, text, union_all, update
+from sqlalchemy import TextualSelect, and_, bindparam, select, text, update
 from sqlalchemy.engine import Connection
 
 from atm.lists import Hint, TaskList
+from atm.models import UtcDateTime
 from atm.states import Status
 from atm.store.tasks import TASK
 
 #: How many lists are looked at in one statement: SQLite takes 500 at most.
 _LISTS = 100
-
-# A step from type to type in the index, however many tasks there are of each.
-_TYPES = text(
-    "WITH RECURSIVE types (task_type) AS (SELECT MIN(task_type) FROM task UNION ALL"
-    " SELECT (SELECT MIN(task.task_type) FROM task WHERE task.task_type > types.task_type) FROM types"
-    " WHERE types.task_type IS NOT NULL) SELECT task_type FROM types WHERE task_type IS NOT NULL"
-)
 
 
 class Due(NamedTuple):
@@ -38,7 +33,15 @@ class Due(NamedTuple):
 
 def task_types(connection: Connection) -> list[str]:
     """Every type of which there are tasks, ended ones too."""
-    return list(connection.execute(_TYPES).scalars())
+    found: list[str] = []
+    # A step from type to type in the index, however many tasks there are of each.
+    following = select(TASK.c.task_type).order_by(TASK.c.task_type).limit(1)
+    while (name := connection.execute(following).scalar()) is not None:
+        found.append(name)
+        following = (
+            select(TASK.c.task_type).where(TASK.c.task_type > name).order_by(TASK.c.task_type).limit(1)
+        )
+    return found
 
 
 def due(
@@ -50,17 +53,29 @@ def due(
     none that it has to look at only after `dispatch_by`.
     """
     found: list[Due] = []
-    columns = (TASK.c.task_id, TASK.c.attempt, TASK.c.priority, TASK.c.task_type, TASK.c.due_at)
     for start in range(0, len(lists), _LISTS):
-        parts = []
-        for task_type, priority in lists[start : start + _LISTS]:
-            of_list = and_(TASK.c.task_type == task_type, TASK.c.priority == priority)
-            waits = and_(of_list, TASK.c.dispatch_at <= dispatch_by, TASK.c.due_at <= now)
-            part = select(*columns).where(waits).order_by(TASK.c.dispatch_at).limit(limit).subquery()
-            parts.append(select(part))
-        rows = connection.execute(union_all(*parts))
+        some = lists[start : start + _LISTS]
+        values: dict[str, Any] = {"now": now, "dispatch_by": dispatch_by, "most": limit}
+        for place, of in enumerate(some):
+            values |= {f"type_{place}": of.task_type, f"priority_{place}": of.priority}
+        rows = connection.execute(_heads(len(some)), values)
         found += [Due(Hint(row[0], row[1] + 1, TaskList(row[3], row[2])), row[4]) for row in rows]
     return found
+
+
+@cache
+def _heads(count: int) -> TextualSelect:
+    """The heads of so many lists in one statement, as text: SQLAlchemy takes milliseconds to build it."""
+    columns = (TASK.c.task_id, TASK.c.attempt, TASK.c.priority, TASK.c.task_type, TASK.c.due_at)
+    names = ", ".join(column.name for column in columns)
+    parts = [
+        f"SELECT * FROM (SELECT {names} FROM task WHERE task_type = :type_{place}"  # noqa: S608 - only names
+        f" AND priority = :priority_{place} AND dispatch_at <= :dispatch_by AND due_at <= :now"
+        f" ORDER BY dispatch_at LIMIT :most) AS list_{place}"
+        for place in range(count)
+    ]
+    moments = [bindparam(name, type_=UtcDateTime) for name in ("now", "dispatch_by")]
+    return text(" UNION ALL ".join(parts)).bindparams(*moments).columns(*columns)
 
 
 def postpone_dispatch(connection: Connection, sent: Sequence[Hint], now: datetime, wait: timedelta) -> None:
@@ -91,6 +106,11 @@ def dispatch_again(connection: Connection, now: datetime, after: str, limit: int
     query = select(TASK.c.task_id).where(waits).order_by(TASK.c.task_id).limit(limit)
     ids = list(connection.execute(query).scalars())
     if ids:
-        pending = and_(TASK.c.task_id.in_(ids), TASK.c.status == Status.PENDING)
-        connection.execute(update(TASK).where(pending).values(dispatch_at=now))
+        dispatch_now(connection, ids, now)
     return ids[-1] if len(ids) == limit else None
+
+
+def dispatch_now(connection: Connection, task_ids: Sequence[str], now: datetime) -> None:
+    """Puts those of these tasks up for the relay that are PENDING and due."""
+    waits = and_(TASK.c.task_id.in_(task_ids), TASK.c.status == Status.PENDING, TASK.c.due_at <= now)
+    connection.execute(update(TASK).where(waits).values(dispatch_at=now))

@@ -103,10 +103,13 @@ def test_an_id_without_a_message_is_passed_over(broker: TaskBroker) -> None:
     assert [item.message.args for item in broker.fetch(LISTS, 10, 0)[1]] == [("after", 1)]
 
 
+LISTS_OF_ALL_KINDS = st.builds(TaskList, TYPES, st.sampled_from([0, 1]))
+
+
 @given(
     st.uuids(),
     st.integers(1, 10**9),
-    st.builds(TaskList, TYPES, st.sampled_from([0, 1])),
+    LISTS_OF_ALL_KINDS,
     st.integers(0, 10**13),
 )
 def test_what_is_sent_is_what_is_read(task: UUID, attempt: int, of: TaskList, at: int) -> None:

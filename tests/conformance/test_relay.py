@@ -27,6 +27,12 @@ def dispatcher() -> FakeDispatcher:
     return FakeDispatcher()
 
 
+@pytest.fixture(autouse=True)
+def looks_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For types that have come."""
+    monkeypatch.setattr(module, "_LISTED_SECONDS", 0.0)
+
+
 @pytest.fixture
 def relay(database: Database, dispatcher: FakeDispatcher) -> Relay:
     return Relay(database, dispatcher, 0.1, LIMIT)
