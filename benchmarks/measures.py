@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC
 
@@ -70,8 +71,8 @@ def calls(installation: Installation, seconds: float = 3.0) -> Figures:
 
 def drained(installation: Installation, tasks: int = 12_000) -> Figures:
     """Tasks that wait, drained by one and by two worker processes of 8 threads: everything committed."""
-    one, steady, used = _drain(installation, 1, tasks)
-    two, steady_two, _ = _drain(installation, 2, tasks)
+    one, steady, used = drain(installation, 1, tasks)
+    two, steady_two, _ = drain(installation, 2, tasks)
     return {
         "drained/s, 1 process": one,
         "drained/s, 2 processes": two,
@@ -90,26 +91,33 @@ def _cpu(processes: dict[str, list[int]]) -> dict[str, float]:
     return used
 
 
-def _drain(
-    installation: Installation, processes: int, tasks: int, task_type: str = "bench"
+def drain(
+    installation: Installation,
+    processes: int,
+    tasks: int,
+    task_type: str = "bench",
+    *,
+    before: Callable[[], object] = lambda: None,
 ) -> tuple[float, float, dict[str, float]]:
-    """Tasks drained per second, of all and of the last three quarters, and the CPU that it took."""
+    """Tasks drained per second, of all and of the last three quarters, and the CPU that it took.
+
+    `before` is called when they are there and no worker is.
+    """
     atm = Atm(installation)
     try:
         atm.start_server()
         _create(atm, tasks, task_type)
+        before()
         worker = atm.start_worker(threads=8, processes=processes, wait=False)
         eventually(lambda: atm.starts.exists() and atm.starts.stat().st_size > 0, 30)
-        watched = {
-            "worker": [worker.pid],
-            "MariaDB": [installation.mariadb.pid],
-            "Valkey": [installation.valkey.pid],
-        }
-        before = _cpu(watched)
+        watched = {"worker": [worker.pid], "MariaDB": [installation.mariadb.pid]}
+        if installation.valkey.runs:
+            watched["Valkey"] = [installation.valkey.pid]
+        spent = _cpu(watched)
         eventually(lambda: atm.starts.stat().st_size == 8 * tasks, 300)
         eventually(lambda: atm.count(status="SUCCESS") == tasks, 30)
         ended = atm.newest("completed_at").replace(tzinfo=UTC).timestamp()
-        used = {name: seconds - before[name] for name, seconds in _cpu(watched).items()}
+        used = {name: seconds - spent[name] for name, seconds in _cpu(watched).items()}
         starts = read_starts(atm.starts)
         return tasks / (ended - starts[0]), tasks * 0.75 / (ended - starts[tasks // 4]), used
     finally:
@@ -225,7 +233,7 @@ def growth(installation: Installation, seconds: float = 3.0) -> Figures:
         atm.stop()
     for processes in (1, 2):
         # Work that leaves the cores free: what more processes bring where there are more.
-        _, steady, _ = _drain(installation, processes, 4000, "bench_10ms")
+        _, steady, _ = drain(installation, processes, 4000, "bench_10ms")
         figures[f"drained/s, handlers of 10 ms, processes: {processes}"] = steady
     return figures
 

@@ -63,6 +63,11 @@ class Valkey:
         client.close()
 
     @property
+    def runs(self) -> bool:
+        """Whether it was started and not stopped."""
+        return self._process is not None
+
+    @property
     def pid(self) -> int:
         """The process, while it runs."""
         assert self._process is not None

@@ -10,14 +10,14 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from operator import attrgetter
 
 from atm.broker import keys
 from atm.broker.broker import HIGH_PER_NORMAL, TaskBroker
 from atm.errors import BrokerUnavailableError, UnavailableError
-from atm.lists import Hint, TaskList, lists_of
+from atm.lists import PRIORITIES, Hint, TaskList, lists_of
 from atm.store import waiting
 from atm.store.database import Database
 from atm.worker.attempt import Attempt, AttemptId, Attempts
@@ -31,6 +31,8 @@ _OVERDUE_LOOK_SECONDS = 1.0
 OVERDUE = timedelta(seconds=1)
 #: Later than the relay puts off any task that is due (relay.AGAIN_LATEST).
 _LATEST = timedelta(minutes=15)
+#: For how long what was found is good enough to take more from.
+_FRESH_SECONDS = 0.1
 #: It takes some at random of so many times as many as it wants: others take from the same ones.
 _SPREAD = 4
 
@@ -50,6 +52,8 @@ class Sources:
         self._lists: list[TaskList] = []
         # How many High ones were taken in a row.
         self._streak = 0
+        # What SQL had that was due, and when it was asked; some of it was not taken yet.
+        self._found: list[Hint] = []
         self._looked_at = float("-inf")
 
     def add_queue(self, queue: str) -> bool:
@@ -97,10 +101,15 @@ class Sources:
         now, is_well = self._database.clock.now(), self._is_well()
         if is_well and time.monotonic() - self._looked_at < _OVERDUE_LOOK_SECONDS:
             return []
-        self._looked_at = time.monotonic()
-        dispatch_by = now - OVERDUE if is_well else now + _LATEST
+        if len(self._found) < wanted or time.monotonic() - self._looked_at >= _FRESH_SECONDS:
+            self._looked_at = time.monotonic()
+            self._found = self._look(now - OVERDUE if is_well else now + _LATEST, now, wanted)
+        return [Attempt(AttemptId(task.task_id, task.attempt), of=task.of) for task in self._chosen(wanted)]
+
+    def _look(self, dispatch_by: datetime, now: datetime, wanted: int) -> list[Hint]:
+        """What is due and not here yet, some times as many as are wanted."""
         look = partial(
-            waiting.due, lists=self._lists, now=now, dispatch_by=dispatch_by, limit=max(wanted, 1) * _SPREAD
+            waiting.due, lists=self._lists, now=now, dispatch_by=dispatch_by, limit=wanted * _SPREAD
         )
         try:
             found = [item.hint for item in self._database.read(look)]
@@ -108,23 +117,22 @@ class Sources:
             # It is said by whoever claims. Nothing can be.
             return []
         known = self._attempts.known()
-        new = [task for task in found if AttemptId(task.task_id, task.attempt) not in known]
-        return [
-            Attempt(AttemptId(task.task_id, task.attempt), of=task.of) for task in self._chosen(new, wanted)
-        ]
+        return [task for task in found if AttemptId(task.task_id, task.attempt) not in known]
 
-    def _chosen(self, tasks: Sequence[Hint], wanted: int) -> list[Hint]:
-        """Some of them, High before Normal but for each ninth, the oldest first."""
+    def _chosen(self, wanted: int) -> list[Hint]:
+        """Takes some out of what was found: High before Normal but for each ninth, the oldest first."""
         by_age = attrgetter("task_id")
-        high = sorted((task for task in tasks if task.of.priority), key=by_age)
-        normal = sorted((task for task in tasks if not task.of.priority), key=by_age)
         chosen: list[Hint] = []
         # The oldest ones of each are looked at, and of these any.
-        for some in (high, normal):
-            del some[wanted * _SPREAD :]
-            some[:] = sorted(random.sample(some, min(wanted, len(some))), key=by_age)
+        some = [
+            sorted((task for task in self._found if task.of.priority == n), key=by_age)[: wanted * _SPREAD]
+            for n in PRIORITIES
+        ]
+        high, normal = (sorted(random.sample(of, min(wanted, len(of))), key=by_age) for of in some)
         while len(chosen) < wanted and (high or normal):
             is_normal = bool(normal) and (not high or self._streak >= HIGH_PER_NORMAL)
             self._streak = 0 if is_normal else self._streak + 1
             chosen.append((normal if is_normal else high).pop(0))
+        taken = set(chosen)
+        self._found = [task for task in self._found if task not in taken]
         return chosen
