@@ -15,6 +15,7 @@ from atm.client.errors import translate
 from atm.client.polling import Polling
 from atm.client.requests import DEFAULT_DEADLINE_SECONDS, Priority, RetryLike
 from atm.client.results import CancelResult, Server, Statistics, Task, TaskLog, TaskPage, Worker
+from atm.client.tries import Tries
 from atm.errors import ServiceError
 from atm.host_port import DEFAULT_ADDRESS
 from atm.rpc import task_service_pb2 as pb
@@ -27,15 +28,17 @@ class AsyncClient:
     """Calls to one server of ATM. It belongs to the event loop on which it is first used.
 
     `address` is `host:port` (9090 without a port). `retries=False` turns off
-    the four further tries of a call that ends UNAVAILABLE. Connecting begins
-    with the first call. Every method takes `deadline`, the seconds that one
-    call may take, and raises the errors of `atm.errors`: a ServiceError for
-    any answer other than OK. The constructor raises SettingsError for an
-    address that cannot be read.
+    the four further tries of a call that ends UNAVAILABLE, and those of one
+    that the server had no room for. Connecting begins with the first call.
+    Every method takes `deadline`, the seconds that one call may take with all
+    its tries, and raises the errors of `atm.errors`: a ServiceError for any
+    answer other than OK. The constructor raises SettingsError for an address
+    that cannot be read.
     """
 
     def __init__(self, address: str = DEFAULT_ADDRESS, *, retries: bool = True) -> None:
         self.address = address
+        self._retries = retries
         self._connection = AsyncConnection(address, retries=retries)
 
     async def __aenter__(self) -> Self:
@@ -174,7 +177,7 @@ class AsyncClient:
         task: Task | None = None
         while task is None or not task.is_final:
             try:
-                if task is None:
+                if polling.looks():
                     task = await self.get_task(task_id, deadline=polling.deadline())
                 else:
                     task = await self._wait(task_id, polling)
@@ -190,7 +193,8 @@ class AsyncClient:
     async def _wait(self, task_id: str, polling: Polling) -> Task:
         hold_ms = polling.hold_ms()
         request = requests.wait_task(task_id, hold_ms)
-        response = await self._call(self._connection.stub.WaitTask, request, polling.deadline(hold_ms))
+        with self._connection.for_wait() as stub:
+            response = await self._call(stub.WaitTask, request, polling.deadline(hold_ms), patient=False)
         return decode.task(response.task)
 
     async def list_workers(self, *, deadline: float = DEFAULT_DEADLINE_SECONDS) -> list[Worker]:
@@ -209,9 +213,19 @@ class AsyncClient:
         return decode.statistics(response)
 
     async def _call(
-        self, method: grpc.aio.UnaryUnaryMultiCallable[Request, Response], request: Request, deadline: float
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        deadline: float,
+        *,
+        patient: bool = True,
     ) -> Response:
-        try:
-            return await method(request, timeout=deadline)
-        except grpc.RpcError as error:
-            raise translate(error, task_id=getattr(request, "task_id", "")) from error
+        tries = Tries(deadline, patient=patient and self._retries)
+        while True:
+            try:
+                return await method(request, timeout=tries.left())
+            except grpc.RpcError as error:
+                failed = translate(error, task_id=getattr(request, "task_id", ""))
+                if not tries.another(failed):
+                    raise failed from error
+            await asyncio.sleep(tries.pause)

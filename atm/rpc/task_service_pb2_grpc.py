@@ -225,9 +225,8 @@ class TaskServiceServicer(object):
 
     def WaitTask(self, request, context):
         """A task once its state is final; or as it is when timeout_ms is over or the
-        server stops, which is OK too: look at its status, and call again. A call
-        that waits counts among the 4096 that a server process takes at a time.
-        Always safe to try again.
+        server stops, which is OK too: look at its status, and call again. Always safe
+        to try again.
 
         Give the call a deadline that is some seconds longer than timeout_ms.
 
@@ -235,7 +234,8 @@ class TaskServiceServicer(object):
         INVALID_ARGUMENT    INVALID_REQUEST: task_id is empty, or timeout_ms out
         of range
         NOT_FOUND           TASK_NOT_FOUND: no task has the id (metadata: task_id)
-        RESOURCE_EXHAUSTED  TOO_BUSY: as for GetTask
+        RESOURCE_EXHAUSTED  TOO_BUSY: as for GetTask; or 1000 calls wait already:
+        look with GetTask meanwhile
         UNAVAILABLE         STOPPING: as for GetTask
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -44,8 +44,9 @@ grpc-status-details-bin. Its first detail is a google.rpc.ErrorInfo with
 domain "atm", a reason in UPPER_SNAKE and, for some reasons, metadata. Beside
 it there can be
   google.rpc.BadRequest    with INVALID_ARGUMENT: each field that is wrong
-                           (the first 10), by its path, as in
-                           tasks[3].retry.delay_ms
+                           (the first 10, or as many as there is room for),
+                           by its path, as in tasks[3].retry.delay_ms; a last
+                           one without a path says how many more there are
   google.rpc.ResourceInfo  with NOT_FOUND: resource_type "task", and the id
   google.rpc.RetryInfo     how long to wait before another try
 docs/errors.md has all reasons, and how to read the details.
@@ -54,13 +55,16 @@ Any call can answer, beside what is said of it below:
   INVALID_ARGUMENT  MALFORMED_REQUEST: the bytes are not this message, or
                     hold text that is not UTF-8
   UNAVAILABLE       DATABASE_UNAVAILABLE: SQL does not answer; RetryInfo 1 s
+  RESOURCE_EXHAUSTED
+                    TOO_BUSY: the server process has as many calls in hand as
+                    it takes, or as many bytes of them (metadata: limit, the
+                    name of the setting); RetryInfo 1 s. See LIMITS
   INTERNAL          INTERNAL: a defect; the server's log says more
 gRPC itself makes these, without details:
   UNAVAILABLE, CANCELLED  the server cannot be reached, or the connection
                           broke
   RESOURCE_EXHAUSTED      a message is larger than its receiver takes (see
-                          SIZES), or the server process has more than 4096
-                          calls at a time
+                          SIZES)
   DEADLINE_EXCEEDED       the deadline that the client set is over
   UNIMPLEMENTED           the server is older than the call
 
@@ -72,7 +76,9 @@ time. After UNAVAILABLE, CANCELLED, DEADLINE_EXCEEDED and INTERNAL it is not
 known whether the call took effect. That matters only to calls that create:
 with a request_id they can be made again, and make no second task. CancelTask
 and the calls that read can always be made again. After RESOURCE_EXHAUSTED
-with TOO_BUSY nothing was done: come back later, not at once.
+with a RetryInfo nothing was done: come back after its delay and some more at
+random, a little later each time. Do not leave that to the library: it knows
+only the code, which a message that is too large has, too.
 
 VALUES
 
@@ -100,10 +106,24 @@ was asked. Ask for less, or raise the client's limit:
 grpc.max_receive_message_length (C++, Python, Node.js),
 grpc.MaxCallRecvMsgSize (Go), maxInboundMessageSize (Java).
 
+LIMITS
+
+A server process takes 2000 calls at a time, apart from them 1000 that wait
+(WaitTask), and 128 MiB of requests and answers; its operator may have set
+other limits. What is more is RESOURCE_EXHAUSTED, TOO_BUSY. Its health may
+always be asked.
+
+On one connection it takes 100 calls at a time. A library holds back what is
+more until others have ended, so a program with many WaitTasks should have
+them on connections of their own.
+
 CONNECTING
 
 Plain HTTP/2, without TLS or authentication. A client may ping a connection
-every 5 s or less often, with or without calls on it. The server answers
+every 5 s or less often, with or without calls on it. A connection is closed
+after 10 minutes, or 10 minutes without a call, as HTTP/2 foresees it: calls
+on it go on, and the library opens another one, perhaps to another server. The
+server answers
 grpc.health.v1 for "taskservice.TaskService", and offers reflection where its
 operator has switched it on.
 """
@@ -497,9 +517,8 @@ class TaskServiceStub(typing.Generic[_TaskServiceCreateTaskType, _TaskServiceGet
 
     WaitTask: _TaskServiceWaitTaskType
     """A task once its state is final; or as it is when timeout_ms is over or the
-    server stops, which is OK too: look at its status, and call again. A call
-    that waits counts among the 4096 that a server process takes at a time.
-    Always safe to try again.
+    server stops, which is OK too: look at its status, and call again. Always safe
+    to try again.
 
     Give the call a deadline that is some seconds longer than timeout_ms.
 
@@ -507,7 +526,8 @@ class TaskServiceStub(typing.Generic[_TaskServiceCreateTaskType, _TaskServiceGet
       INVALID_ARGUMENT    INVALID_REQUEST: task_id is empty, or timeout_ms out
                           of range
       NOT_FOUND           TASK_NOT_FOUND: no task has the id (metadata: task_id)
-      RESOURCE_EXHAUSTED  TOO_BUSY: as for GetTask
+      RESOURCE_EXHAUSTED  TOO_BUSY: as for GetTask; or 1000 calls wait already:
+                          look with GetTask meanwhile
       UNAVAILABLE         STOPPING: as for GetTask
     """
 
@@ -725,9 +745,8 @@ class TaskServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[atm.rpc.task_service_pb2.WaitTaskResponse, collections.abc.Awaitable[atm.rpc.task_service_pb2.WaitTaskResponse]]:
         """A task once its state is final; or as it is when timeout_ms is over or the
-        server stops, which is OK too: look at its status, and call again. A call
-        that waits counts among the 4096 that a server process takes at a time.
-        Always safe to try again.
+        server stops, which is OK too: look at its status, and call again. Always safe
+        to try again.
 
         Give the call a deadline that is some seconds longer than timeout_ms.
 
@@ -735,7 +754,8 @@ class TaskServiceServicer(metaclass=abc.ABCMeta):
           INVALID_ARGUMENT    INVALID_REQUEST: task_id is empty, or timeout_ms out
                               of range
           NOT_FOUND           TASK_NOT_FOUND: no task has the id (metadata: task_id)
-          RESOURCE_EXHAUSTED  TOO_BUSY: as for GetTask
+          RESOURCE_EXHAUSTED  TOO_BUSY: as for GetTask; or 1000 calls wait already:
+                              look with GetTask meanwhile
           UNAVAILABLE         STOPPING: as for GetTask
         """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -28,6 +29,7 @@ from atm.rpc.task_service_pb2_grpc import (
     TaskServiceStub,
     add_TaskServiceServicer_to_server,
 )
+from atm.server.admission import Admission
 from atm.server.error_boundary import BoundedServer
 from atm.server.errors import MAX_SENT, status_of
 from atm.service.validation import NewTask, check_new_task, check_new_tasks
@@ -89,7 +91,9 @@ def answered() -> Iterator[Callable[[ServiceError], ServiceError]]:
     servicer = _Refusing()
 
     def register(server: object) -> None:
-        add_TaskServiceServicer_to_server(servicer, BoundedServer(server, registers=True))  # type: ignore[arg-type]
+        admission = Admission(calls=1, waits=1, memory=0)
+        bounded: Any = BoundedServer(server, admission, registers=True)
+        add_TaskServiceServicer_to_server(servicer, bounded)
 
     with serving(register) as address, grpc.insecure_channel(address) as channel:
         stub = TaskServiceStub(channel)
