@@ -13,7 +13,7 @@ from atm.client import decode, requests
 from atm.client.channel import AsyncConnection
 from atm.client.errors import translate
 from atm.client.polling import Polling
-from atm.client.requests import DEFAULT_DEADLINE_SECONDS, Priority, RetryLike
+from atm.client.requests import DEFAULT_DEADLINE_SECONDS, Priority, RetryLike, View
 from atm.client.results import CancelResult, Server, Statistics, Task, TaskLog, TaskPage, Worker
 from atm.client.tries import Tries
 from atm.errors import ServiceError
@@ -96,7 +96,9 @@ class AsyncClient:
         Each is a mapping of `create_task`'s arguments: `task_type`, and any of
         `payload`, `priority`, `max_retry`, `timeout`, `retry`, `delay` and
         `request_id`. Raises what `create_task` raises; an
-        InvalidArgumentError names the task, as in `tasks[3].payload`.
+        InvalidArgumentError names the task, as in `tasks[3].payload`. Together
+        they may have 4 MiB; of tasks whose values do not fit into the answer
+        `values_omitted` is set.
         """
         request = requests.create_tasks(tasks)
         response = await self._call(self._connection.stub.BatchCreateTasks, request, deadline)
@@ -123,11 +125,15 @@ class AsyncClient:
     async def get_task_logs(
         self, task_id: str, *, deadline: float = DEFAULT_DEADLINE_SECONDS
     ) -> list[TaskLog]:
-        """The task's history, oldest first. Raises TaskNotFoundError."""
-        response = await self._call(
-            self._connection.stub.GetTaskLogs, requests.get_task_logs(task_id), deadline
-        )
-        return decode.logs(response)
+        """The task's whole history, oldest first. `deadline` is for each page. Raises TaskNotFoundError."""
+        rows: list[TaskLog] = []
+        token = ""
+        while True:
+            request = requests.get_task_logs(task_id, token)
+            response = await self._call(self._connection.stub.GetTaskLogs, request, deadline)
+            rows += decode.logs(response)
+            if not (token := response.next_page_token):
+                return rows
 
     async def list_tasks(
         self,
@@ -138,12 +144,18 @@ class AsyncClient:
         page: int = 1,
         page_size: int = 20,
         page_token: str = "",
+        view: View = "full",
         deadline: float = DEFAULT_DEADLINE_SECONDS,
     ) -> TaskPage:
         """One page (from 1) of the tasks that match, newest first; None matches any.
 
         `page_token` is the `next_page_token` of the page before: then `page`
-        is not looked at, and a page far in is as quick as the first.
+        is not looked at, and a page far in is as quick as the first. With the
+        view "basic" tasks come without payload and result.
+
+        An answer has about 3 MiB at most. By token, a page ends early where the
+        next task does not fit; by number, tasks whose payload or result does not
+        fit have `values_omitted` set, and `get_task` has them.
         """
         request = requests.list_tasks(
             status=status,
@@ -152,6 +164,7 @@ class AsyncClient:
             page=page,
             page_size=page_size,
             page_token=page_token,
+            view=view,
         )
         response = await self._call(self._connection.stub.ListTasks, request, deadline)
         return decode.page(request, response)

@@ -98,13 +98,10 @@ SIZES
 gRPC's libraries take messages of up to 4 MiB (4,194,304 bytes), unless a
 client is told otherwise; so does the server, for requests. A payload has up
 to 1 MiB and a result too, so that a single task is about 2 MiB at most
-(more only where a result has tens of thousands of names: each costs some
-bytes). The answers of ListTasks, GetTaskLogs and BatchCreateTasks are not
-limited by the server and can be larger than 4 MiB. The client's library then
-reports RESOURCE_EXHAUSTED, without details, although the server did what
-was asked. Ask for less, or raise the client's limit:
-grpc.max_receive_message_length (C++, Python, Node.js),
-grpc.MaxCallRecvMsgSize (Go), maxInboundMessageSize (Java).
+(more where a result has many names, of which it may have 100,000: each costs
+some bytes). Every answer of the server fits into 4 MiB: of what does not fit, it
+says what is missing, and how to get it. values_omitted marks a task whose
+payload or result was left out; GetTask has them.
 
 LIMITS
 
@@ -459,16 +456,19 @@ class TaskServiceStub(typing.Generic[_TaskServiceCreateTaskType, _TaskServiceGet
     """
 
     GetTaskLogs: _TaskServiceGetTaskLogsType
-    """The whole history of a task, oldest row first; there are no pages. Always
-    safe to try again.
+    """The history of a task, oldest row first. Always safe to try again.
+
+    With a page_size, page by page. Without one, in one answer: where not all of
+    it fits into about 3 MiB, the oldest rows, an INFO row that says how many are
+    left out, and the row of the newest change of the state, if it is among
+    them.
 
     Of what a handler logs, 1000 lines or 1,000,000 characters are kept for each
-    attempt, and 16,000 characters of each message. The history of a task whose
-    handler logs much in several attempts can be larger than 4 MiB: raise the
-    client's limit for it (see SIZES).
+    attempt, and 16,000 characters of each message.
 
     Codes and reasons:
-      INVALID_ARGUMENT  INVALID_REQUEST: task_id is empty
+      INVALID_ARGUMENT  INVALID_REQUEST: task_id is empty, or page_size or
+                        page_token cannot be
       NOT_FOUND         TASK_NOT_FOUND: no task has the id (metadata: task_id)
     """
 
@@ -476,14 +476,14 @@ class TaskServiceStub(typing.Generic[_TaskServiceCreateTaskType, _TaskServiceGet
     """One page of the tasks that match, newest first: up to 500, with their
     payloads and results. Always safe to try again.
 
-    A page is as large as its tasks: 20 of them (the default) are larger than
-    4 MiB when payload and result of each have more than about 200 KB, and 500
-    of them when they have more than about 8 KB. Ask for smaller pages, or raise
-    the client's limit (see SIZES).
-
     Two ways to go through the pages. By `page`: simple, but a page far in takes
     long, and tasks that are created meanwhile shift what is on it. By
     `page_token`: quick however far in, and new tasks shift nothing.
+
+    A page has about 3 MiB at most. By `page_token` it ends early where the next
+    task would not fit. By `page` every task is on it, newest first with payload
+    and result until those of the next one would not fit; where they are left
+    out, values_omitted says so. With the view BASIC all are left out.
 
     Codes and reasons:
       INVALID_ARGUMENT  INVALID_REQUEST: BadRequest names each wrong field
@@ -497,11 +497,8 @@ class TaskServiceStub(typing.Generic[_TaskServiceCreateTaskType, _TaskServiceGet
     for each.
 
     The request has to fit into 4 MiB as a whole. The answer repeats the
-    payloads, adds about 100 bytes for each task, and has the results of tasks
-    that their request_ids had made before. So it can be larger than 4 MiB where
-    the request was not: the client then sees RESOURCE_EXHAUSTED, and the tasks
-    are committed. Keep a request below 3 MiB, or raise the client's limit (see
-    SIZES).
+    payloads, and has the results of tasks that their request_ids had made
+    before, as far as about 3 MiB go: values_omitted marks a task without them.
 
     Codes and reasons:
       INVALID_ARGUMENT    INVALID_REQUEST: BadRequest names each wrong field, as
@@ -532,8 +529,10 @@ class TaskServiceStub(typing.Generic[_TaskServiceCreateTaskType, _TaskServiceGet
     """
 
     ListWorkers: _TaskServiceListWorkersType
-    """Every worker process that has not left, on one page. Always safe to try
-    again. It has no codes but those that any call has.
+    """Every worker process that has not left, on one page; if they do not fit into
+    about 3 MiB, some without their lists, which lists_omitted marks, and the
+    last ones not at all. Always safe to try again. It has no codes but those
+    that any call has.
     """
 
     GetStatistics: _TaskServiceGetStatisticsType
@@ -544,8 +543,9 @@ class TaskServiceStub(typing.Generic[_TaskServiceCreateTaskType, _TaskServiceGet
     """
 
     ListServers: _TaskServiceListServersType
-    """Every server process that has not left, on one page, and which one leads.
-    Always safe to try again. It has no codes but those that any call has.
+    """Every server process that has not left, on one page, and which one leads; of
+    more than fit into about 3 MiB, the first. Always safe to try again. It has
+    no codes but those that any call has.
     """
 
 TaskServiceAsyncStub: typing_extensions.TypeAlias = TaskServiceStub[
@@ -672,16 +672,19 @@ class TaskServiceServicer(metaclass=abc.ABCMeta):
         request: atm.rpc.task_service_pb2.GetTaskLogsRequest,
         context: _ServicerContext,
     ) -> typing.Union[atm.rpc.task_service_pb2.GetTaskLogsResponse, collections.abc.Awaitable[atm.rpc.task_service_pb2.GetTaskLogsResponse]]:
-        """The whole history of a task, oldest row first; there are no pages. Always
-        safe to try again.
+        """The history of a task, oldest row first. Always safe to try again.
+
+        With a page_size, page by page. Without one, in one answer: where not all of
+        it fits into about 3 MiB, the oldest rows, an INFO row that says how many are
+        left out, and the row of the newest change of the state, if it is among
+        them.
 
         Of what a handler logs, 1000 lines or 1,000,000 characters are kept for each
-        attempt, and 16,000 characters of each message. The history of a task whose
-        handler logs much in several attempts can be larger than 4 MiB: raise the
-        client's limit for it (see SIZES).
+        attempt, and 16,000 characters of each message.
 
         Codes and reasons:
-          INVALID_ARGUMENT  INVALID_REQUEST: task_id is empty
+          INVALID_ARGUMENT  INVALID_REQUEST: task_id is empty, or page_size or
+                            page_token cannot be
           NOT_FOUND         TASK_NOT_FOUND: no task has the id (metadata: task_id)
         """
 
@@ -694,14 +697,14 @@ class TaskServiceServicer(metaclass=abc.ABCMeta):
         """One page of the tasks that match, newest first: up to 500, with their
         payloads and results. Always safe to try again.
 
-        A page is as large as its tasks: 20 of them (the default) are larger than
-        4 MiB when payload and result of each have more than about 200 KB, and 500
-        of them when they have more than about 8 KB. Ask for smaller pages, or raise
-        the client's limit (see SIZES).
-
         Two ways to go through the pages. By `page`: simple, but a page far in takes
         long, and tasks that are created meanwhile shift what is on it. By
         `page_token`: quick however far in, and new tasks shift nothing.
+
+        A page has about 3 MiB at most. By `page_token` it ends early where the next
+        task would not fit. By `page` every task is on it, newest first with payload
+        and result until those of the next one would not fit; where they are left
+        out, values_omitted says so. With the view BASIC all are left out.
 
         Codes and reasons:
           INVALID_ARGUMENT  INVALID_REQUEST: BadRequest names each wrong field
@@ -720,11 +723,8 @@ class TaskServiceServicer(metaclass=abc.ABCMeta):
         for each.
 
         The request has to fit into 4 MiB as a whole. The answer repeats the
-        payloads, adds about 100 bytes for each task, and has the results of tasks
-        that their request_ids had made before. So it can be larger than 4 MiB where
-        the request was not: the client then sees RESOURCE_EXHAUSTED, and the tasks
-        are committed. Keep a request below 3 MiB, or raise the client's limit (see
-        SIZES).
+        payloads, and has the results of tasks that their request_ids had made
+        before, as far as about 3 MiB go: values_omitted marks a task without them.
 
         Codes and reasons:
           INVALID_ARGUMENT    INVALID_REQUEST: BadRequest names each wrong field, as
@@ -765,8 +765,10 @@ class TaskServiceServicer(metaclass=abc.ABCMeta):
         request: atm.rpc.task_service_pb2.ListWorkersRequest,
         context: _ServicerContext,
     ) -> typing.Union[atm.rpc.task_service_pb2.ListWorkersResponse, collections.abc.Awaitable[atm.rpc.task_service_pb2.ListWorkersResponse]]:
-        """Every worker process that has not left, on one page. Always safe to try
-        again. It has no codes but those that any call has.
+        """Every worker process that has not left, on one page; if they do not fit into
+        about 3 MiB, some without their lists, which lists_omitted marks, and the
+        last ones not at all. Always safe to try again. It has no codes but those
+        that any call has.
         """
 
     @abc.abstractmethod
@@ -787,8 +789,9 @@ class TaskServiceServicer(metaclass=abc.ABCMeta):
         request: atm.rpc.task_service_pb2.ListServersRequest,
         context: _ServicerContext,
     ) -> typing.Union[atm.rpc.task_service_pb2.ListServersResponse, collections.abc.Awaitable[atm.rpc.task_service_pb2.ListServersResponse]]:
-        """Every server process that has not left, on one page, and which one leads.
-        Always safe to try again. It has no codes but those that any call has.
+        """Every server process that has not left, on one page, and which one leads; of
+        more than fit into about 3 MiB, the first. Always safe to try again. It has
+        no codes but those that any call has.
         """
 
 def add_TaskServiceServicer_to_server(servicer: TaskServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

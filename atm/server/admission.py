@@ -78,10 +78,12 @@ class Memory:
         context.add_done_callback(lambda _context: self._give_back(size))
 
     def holder(self, context: Any, loop: Any) -> Callable[[int], None]:
-        """The same, with the call given: for other threads."""
+        """The same for other threads, with the call given; what is light is not counted."""
         return partial(self._hold_from_thread, context, loop)
 
     def _hold_from_thread(self, context: Any, loop: Any, size: int) -> None:
+        if size <= LIGHT_BYTES:
+            return
         self._take(size)
         loop.call_soon_threadsafe(self._give_back_when_done, context, size)
 

@@ -167,7 +167,7 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
         waits=settings.max_waits,
         memory=settings.max_call_memory_mb << 20,
     )
-    listener = _listener(settings, Servicer(service, waiting, pool), checker, admission)
+    listener = _listener(settings, Servicer(service, waiting, pool, admission.memory), checker, admission)
     registry = ServerRegistry(database, settings)
     lease = Lease(broker.client, broker.namespace, registry.instance_id, LEASE_MS)
     leadership = Leadership(database, lease, registry.instance_id)

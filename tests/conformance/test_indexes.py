@@ -19,11 +19,14 @@ from atm.scheduler.pruner import Pruner
 from atm.scheduler.relay import Relay
 from atm.scheduler.rescuer import Rescuer
 from atm.scheduler.timeout_sweeper import TimeoutSweeper
+from atm.service.answers import unbounded
 from atm.service.attempts import AttemptService
 from atm.service.dispatch import Dispatcher
+from atm.service.history import LogListing, read_history
+from atm.service.listing import read_page
 from atm.service.outcomes import Succeeded
 from atm.service.task_service import TaskService
-from atm.service.validation import NewTask
+from atm.service.validation import Listing, NewTask
 from atm.states import Status
 from atm.store import logs, schema, servers, tasks, workers
 from atm.store.database import Database
@@ -89,14 +92,23 @@ _AN_ID = "01900000-0001-7000-8000-000000012345"
 #: By name: what is done, and how many reads are plenty.
 ASKED: dict[str, tuple[Callable[[Connection], Any], int]] = {
     "a task": (lambda c: tasks.get(c, _AN_ID), 5),
+    "what of a task is large": (lambda c: tasks.get(c, _AN_ID, 0), 5),
     "its history": (lambda c: logs.of_task(c, _AN_ID), 10),
+    "a page of its history": (lambda c: read_history(c, LogListing(_AN_ID, 10), unbounded), 15),
+    "its newest change": (lambda c: logs.newest_change(c, _AN_ID, 0), 10),
+    "how long its history is": (lambda c: logs.count_after(c, _AN_ID, 0), 10),
+    "a page of tasks": (lambda c: read_page(c, Listing(), unbounded), 70),
+    "a page of tasks of a type": (lambda c: read_page(c, Listing(task_type="http_request"), unbounded), 90),
     "a request": (lambda c: tasks.of_requests(c, ["request-77"]), 5),
-    "the first page": (lambda c: tasks.page(c, Filter(), limit=21), 50),
-    "a page far in": (lambda c: tasks.page(c, Filter(), limit=21, after=_TOKEN), 50),
-    "the first of a status": (lambda c: tasks.page(c, Filter(status=Status.FAILED), limit=21), 60),
-    "a status far in": (lambda c: tasks.page(c, Filter(status=Status.FAILED), limit=21, after=_TOKEN), 60),
-    "the first of a priority": (lambda c: tasks.page(c, Filter(priority=1), limit=21), 60),
-    "the first of a type": (lambda c: tasks.page(c, Filter(task_type="http_request"), limit=21), 60),
+    "the first page": (lambda c: tasks.page_ids(c, Filter(), limit=21), 50),
+    "a page far in": (lambda c: tasks.page_ids(c, Filter(), limit=21, after=_TOKEN), 50),
+    "the first of a status": (lambda c: tasks.page_ids(c, Filter(status=Status.FAILED), limit=21), 60),
+    "a status far in": (
+        lambda c: tasks.page_ids(c, Filter(status=Status.FAILED), limit=21, after=_TOKEN),
+        60,
+    ),
+    "the first of a priority": (lambda c: tasks.page_ids(c, Filter(priority=1), limit=21), 60),
+    "the first of a type": (lambda c: tasks.page_ids(c, Filter(task_type="http_request"), limit=21), 60),
     "what waits": (lambda c: tasks.page(c, Filter(status=Status.PENDING), limit=500), 4 * WAITING),
     "what is due": (lambda c: tasks.due_for_dispatch(c, now(), 500), 5),
     "what will be due": (lambda c: tasks.due_for_dispatch(c, now() + timedelta(days=1), 500), 5 * WAITING),
@@ -151,10 +163,10 @@ def test_sweeps_read_only_what_is_due(million: Database) -> None:
 
 
 def test_an_attempt_reads_only_its_own_task(million: Database) -> None:
-    waiting = million.read(lambda c: tasks.page(c, Filter(status=Status.PENDING), limit=1))[0]
+    (waiting,) = million.read(lambda c: tasks.page_ids(c, Filter(status=Status.PENDING), limit=1))
     worker = AttemptService(million, "w")
-    assert _reads(million, lambda: worker.claim(waiting.task_id, 1)) <= 8
-    assert _reads(million, lambda: worker.finish(waiting.task_id, 1, Succeeded({"a": "1"}))) <= 8
+    assert _reads(million, lambda: worker.claim(waiting, 1)) <= 8
+    assert _reads(million, lambda: worker.finish(waiting, 1, Succeeded({"a": "1"}))) <= 8
 
 
 def test_what_a_lost_worker_held_is_taken_back_and_nothing_else_is_read(million: Database) -> None:
