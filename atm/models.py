@@ -159,6 +159,21 @@ class Task(SQLModel, table=True):
         made.__dict__.update(values)
         return made
 
+    # Not of the table: what became of the values of one that was read for an answer.
+    @property
+    def unread(self) -> int:
+        """How many bytes of payload and result were not read."""
+        return int(self.__dict__.get("unread", 0))
+
+    @property
+    def values_omitted(self) -> bool:
+        """Whether the answer that it is for leaves out payload or result, for want of room."""
+        return bool(self.__dict__.get("values_omitted", False))
+
+    def omit_unread(self) -> None:
+        """What was not read is left out of the answer."""
+        self.__dict__["values_omitted"] = True
+
 
 _DEFAULTS = {
     name: field.get_default() for name, field in Task.model_fields.items() if not field.is_required()

@@ -75,6 +75,17 @@ class Settings(BaseSettings):
 
     # Calls of the server that use SQL at the same time; each holds a connection.
     server_threads: int = Field(16, ge=1, le=512)
+    # What a server process takes at a time: calls, and apart from them calls that wait for the end of a task.
+    max_calls_in_flight: int = Field(2000, ge=1, le=100_000)
+    max_waits: int = Field(1000, ge=1, le=100_000)
+    # ... and requests and answers, in MiB as they are worked on. One call may need 20.
+    max_call_memory_mb: int = Field(128, ge=32)
+    # What one connection may have at a time. Clients queue what is more.
+    max_streams_per_connection: int = Field(100, ge=1, le=100_000)
+    # A connection is closed when it is so old, or was not used for so long, once its calls have ended:
+    # then its client may find another server. 0: never.
+    max_connection_age_seconds: float = Field(600.0, ge=0, le=2_000_000)
+    max_connection_idle_seconds: float = Field(600.0, ge=0, le=2_000_000)
     # How long a stopping server waits for the calls in flight.
     shutdown_grace_seconds: float = Field(10.0, ge=0)
     # How long a stopping worker waits for what runs, before it hands it back.

@@ -14,8 +14,6 @@ from atm_cli.output import write_many
 from atm_cli.session import connected
 from atm_cli.views import TASKS
 
-#: Tasks of one call: the most that a server takes.
-_BATCH = 1000
 #: A thousand commits take milliseconds; a thousand large payloads may not.
 _DEADLINE_SECONDS = 60.0
 
@@ -25,14 +23,15 @@ def create_from_file(config: Config, name: str) -> None:
 
     The whole file is read first: a line that cannot be read creates nothing.
     """
+    from atm.client.requests import batches
+
     lines = list(_lines(name))
     if not lines:
         raise UsageError(f"{name} holds no task: one JSON object a line")
     created: list[Any] = []
     with connected(config) as client:
         try:
-            for start in range(0, len(lines), _BATCH):
-                batch = lines[start : start + _BATCH]
+            for batch in batches(lines):
                 created += client.create_tasks(batch, deadline=_DEADLINE_SECONDS)
         finally:
             if created:

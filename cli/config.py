@@ -41,6 +41,11 @@ class Output(StrEnum):
     YAML = "yaml"
     NAME = "name"
 
+    @property
+    def shows_all(self) -> bool:
+        """Whether it has every field of what is written."""
+        return self in (Output.JSON, Output.JSONL, Output.YAML)
+
 
 @dataclass(frozen=True)
 class Flags:

@@ -97,8 +97,8 @@ def create(
 ) -> None:
     """Hand over a task, or with --from-file many. They are committed once this returns.
 
-    The tasks of a file go in by the thousand: each thousand is accepted as a
-    whole or not at all. With --wait the exit code tells how the task ended: 0 SUCCESS, 8 FAILED or
+    The tasks of a file go in by the thousand, or by 3 MiB: each part is accepted
+    as a whole or not at all. With --wait the exit code tells how the task ended: 0 SUCCESS, 8 FAILED or
     TIMEOUT, 9 CANCELLED, 7 still going on after --timeout.
     """
     config = configure(ctx, server, output, profile)
@@ -176,8 +176,14 @@ def list_(
             page=page,
             page_size=page_size,
             page_token=page_token,
+            view="full" if config.output.shows_all else "basic",
         )
         write_many(config.output, TASKS, found.tasks, document=found)
+    if omitted := sum(task.values_omitted for task in found):
+        console.words(
+            f"{omitted} tasks are without their payload or result (values_omitted), which did not fit into "
+            "the answer; `atm task get ID` has them"
+        )
     if page_token:
         more = f"; the next page: --page-token {found.next_page_token}" if found.next_page_token else ""
         console.words(f"{len(found.tasks)} tasks{more}")

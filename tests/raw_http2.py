@@ -38,6 +38,28 @@ class RawConnection:
 
     def call(self, path: bytes) -> bool:
         """False when the connection was closed instead."""
+        try:
+            self._socket.sendall(self._request(path))
+            return self._wait_for_end()
+        except ConnectionError:
+            return False
+
+    def begin_and_reset(self, path: bytes, count: int) -> bool:
+        """Begins calls and resets each at once; False when the connection was closed meanwhile."""
+        reset = b"\0\0\0\x08"
+        frames = [self._request(path) + _frame(_RST_STREAM, 0, self._stream, reset) for _ in range(count)]
+        try:
+            self._socket.sendall(b"".join(frames))
+        except ConnectionError:
+            return False
+        return True
+
+    def wait_until_closed(self) -> None:
+        """Returns when the server takes no more calls on this connection, or has closed it."""
+        self._wait_for_end()
+
+    def _request(self, path: bytes) -> bytes:
+        """The frames of a call without content, on a stream of its own."""
         self._stream += 2
         headers = {
             b":method": b"POST",
@@ -48,14 +70,9 @@ class RawConnection:
             b"content-type": b"application/grpc",
         }
         block = b"".join(_literal(name, value) for name, value in headers.items())
-        try:
-            self._socket.sendall(
-                _frame(_HEADERS, _END_HEADERS, self._stream, block)
-                + _frame(_DATA, _END_STREAM, self._stream, b"\0" * 5)
-            )
-            return self._wait_for_end()
-        except ConnectionError:
-            return False
+        return _frame(_HEADERS, _END_HEADERS, self._stream, block) + _frame(
+            _DATA, _END_STREAM, self._stream, b"\0" * 5
+        )
 
     def _wait_for_end(self) -> bool:
         while len(head := self._file.read(9)) == 9:

@@ -235,6 +235,14 @@ async def exits_on_the_loop(context: Context, payload: dict[str, str]) -> None:
     await asyncio.sleep(600)
 
 
+@handler("chatty")
+def chatty(context: Context, payload: dict[str, str]) -> None:
+    """Logs so many long lines, and fails."""
+    for number in range(int(payload["lines"])):
+        context.logger.info("%s %d", "w" * 950, number)
+    raise ValueError("again")
+
+
 @handler("log_hostile")
 def log_hostile(context: Context, payload: dict[str, str]) -> None:
     """Logs the payload's text in every way that leads to the worker's own log."""

@@ -1,4 +1,4 @@
-"""How either client connects: the address, keepalive, retries of UNAVAILABLE, and when it does.
+"""How either client connects: the address, keepalive, retries of UNAVAILABLE, and how often.
 
 The retries are gRPC's own (a service config), so that they work the same in
 both clients and end with the call's deadline. A call whose connection broke
@@ -9,7 +9,10 @@ so that it makes one task.
 from __future__ import annotations
 
 import json
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
 
 import grpc
 
@@ -32,6 +35,12 @@ _SERVICE_CONFIG = json.dumps(
         ]
     }
 )
+Stub = TypeVar("Stub")
+
+#: Calls that wait on one connection; a server takes 100 of all kinds (ATM_MAX_STREAMS_PER_CONNECTION).
+WAITS_PER_CONNECTION = 64
+#: The options of a connection that gRPC shall not share with another channel.
+_APART = (("grpc.use_local_subchannel_pool", 1),)
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 #: The schemes of gRPC's targets that are passed on as they are.
 _SCHEMES = ("dns:", "unix:", "unix-abstract:", "ipv4:", "ipv6:", "xds:")
@@ -59,8 +68,6 @@ def channel_options(target: str, *, retries: bool) -> list[tuple[str, Any]]:
         # A server that has just restarted is found again within the retries.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 2_000),
-        # A page of 500 tasks with payloads is larger than gRPC's 4 MB.
-        ("grpc.max_receive_message_length", 256 * 1024 * 1024),
         ("grpc.enable_retries", int(retries)),
     ]
     if retries:
@@ -71,17 +78,78 @@ def channel_options(target: str, *, retries: bool) -> list[tuple[str, Any]]:
     return options
 
 
+class _Line(Generic[Stub]):
+    """One HTTP/2 connection, and how many waits are on it."""
+
+    def __init__(self, channel: Any, stub: Stub) -> None:
+        self.channel = channel
+        self.stub = stub
+        self.waits = 0
+
+
+class _Lines(Generic[Stub]):
+    """The connections of a client: the first for every call, more for waits where there are many.
+
+    A server takes no more than so many calls at a time on one connection;
+    gRPC holds back what is more, so that waits would hold up everything else.
+    """
+
+    def __init__(self, open_line: Callable[[bool], _Line[Stub]]) -> None:
+        self._open = open_line
+        self._lock = threading.Lock()
+        self._lines: list[_Line[Stub]] = []
+
+    @property
+    def stub(self) -> Stub:
+        """For calls that do not wait."""
+        with self._lock:
+            return self._line(0).stub
+
+    @contextmanager
+    def for_wait(self) -> Iterator[Stub]:
+        """For one call that waits, within the block."""
+        with self._lock:
+            places = range(len(self._lines) + 1)
+            line = next(line for place in places if (line := self._line(place)).waits < WAITS_PER_CONNECTION)
+            line.waits += 1
+        try:
+            yield line.stub
+        finally:
+            with self._lock:
+                line.waits -= 1
+
+    def take_all(self) -> list[Any]:
+        """The channels, which are to be closed: they are forgotten here."""
+        with self._lock:
+            lines, self._lines = self._lines, []
+        return [line.channel for line in lines]
+
+    def _line(self, place: int) -> _Line[Stub]:
+        if place == len(self._lines):
+            self._lines.append(self._open(place > 0))
+        return self._lines[place]
+
+
 class Connection:
     """The connection of a Client, opened at once. Raises SettingsError for an address that cannot be read."""
 
     def __init__(self, address: str, *, retries: bool) -> None:
         target = target_of(address)
-        self._channel = grpc.insecure_channel(target, options=channel_options(target, retries=retries))
-        self.stub = rpc.TaskServiceStub(self._channel)
+        options = channel_options(target, retries=retries)
+
+        def open_line(another: bool) -> _Line[rpc.TaskServiceStub]:
+            channel = grpc.insecure_channel(target, options=[*options, *_APART] if another else options)
+            return _Line(channel, rpc.TaskServiceStub(channel))
+
+        self._lines = _Lines(open_line)
+        self.for_wait = self._lines.for_wait
+        # Not one that the lines open: what is called after `close` raises ValueError.
+        self.stub = self._lines.stub
 
     def close(self) -> None:
         """Ends the calls that are open. What is called afterwards raises ValueError."""
-        self._channel.close()
+        for channel in self._lines.take_all():
+            channel.close()
 
 
 class AsyncConnection:
@@ -91,21 +159,22 @@ class AsyncConnection:
     """
 
     def __init__(self, address: str, *, retries: bool) -> None:
-        self._target = target_of(address)
-        self._options = channel_options(self._target, retries=retries)
-        self._channel: grpc.aio.Channel | None = None
-        self._stub: rpc.TaskServiceAsyncStub | None = None
+        target = target_of(address)
+        options = channel_options(target, retries=retries)
+
+        def open_line(another: bool) -> _Line[rpc.TaskServiceAsyncStub]:
+            channel = grpc.aio.insecure_channel(target, options=[*options, *_APART] if another else options)
+            return _Line(channel, rpc.TaskServiceStub(channel))
+
+        self._lines = _Lines(open_line)
+        self.for_wait = self._lines.for_wait
 
     @property
     def stub(self) -> rpc.TaskServiceAsyncStub:
         """Only for use on the event loop."""
-        if self._stub is None:
-            self._channel = grpc.aio.insecure_channel(self._target, options=self._options)
-            self._stub = rpc.TaskServiceStub(self._channel)
-        return self._stub
+        return self._lines.stub
 
     async def close(self) -> None:
         """Ends the calls that are open, if any; the next call opens it again."""
-        channel, self._channel, self._stub = self._channel, None, None
-        if channel is not None:
+        for channel in self._lines.take_all():
             await channel.close()

@@ -1,8 +1,8 @@
 """How wait_for_task asks, and when it gives up: the same for both clients.
 
-Only decisions, no calls and no sleeping. A client asks GetTask first, and
-WaitTask with `hold_ms()` from then on; it reports what came with `saw()` or
-`failed()`, and sleeps `pause()` after a failure.
+Only decisions, no calls and no sleeping. A client asks GetTask where `looks()`
+says so, and WaitTask with `hold_ms()` otherwise; it reports what came with
+`saw()` or `failed()`, and sleeps `pause()` after a failure.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from atm.client.results import Task
+from atm.client.tries import has_no_room
 from atm.errors import DeadlineError, ServiceError, UnavailableError, WaitTimeoutError
 
 FIRST_PAUSE_SECONDS = 0.02
@@ -52,7 +53,17 @@ class Polling:
         self._started = clock()
         self._answered = self._started
         self._pause = FIRST_PAUSE_SECONDS
+        self._shortest_pause = 0.0
         self._last: Task | None = None
+        self._looks = True
+
+    def looks(self) -> bool:
+        """Whether to look at the task, instead of waiting for its end.
+
+        At first, so that a server that is not there is noticed; and where it
+        takes no more that wait.
+        """
+        return self._looks
 
     def hold_ms(self) -> int:
         """How long the server shall wait for the end. Raises WaitTimeoutError when the time is up."""
@@ -67,16 +78,21 @@ class Polling:
         """Takes an answer; whether it differs from the one before (the first one does)."""
         before, self._last = self._last, task
         self._answered = self._clock()
+        self._looks = False
         return before != task
 
     def failed(self, error: ServiceError) -> None:
         """Takes a failed poll: returns if it is worth another one, else raises `error` or WaitTimeoutError.
 
         A server that never answered is not there. One that did is given
-        OUTAGE_SECONDS to come back: the task it accepted goes on.
+        OUTAGE_SECONDS to come back: the task it accepted goes on. So is one
+        that has no room for the poll.
         """
-        if self._last is None or not isinstance(error, UnavailableError | DeadlineError):
+        full = has_no_room(error)
+        if not full and (self._last is None or not isinstance(error, UnavailableError | DeadlineError)):
             raise error
+        self._looks = self._looks or full
+        self._shortest_pause = error.retry_after or 0.0 if full else 0.0
         if self._remaining() > 0 and self._clock() - self._answered > OUTAGE_SECONDS:
             raise error
 
@@ -84,7 +100,7 @@ class Polling:
         """The seconds to sleep after a failure. Raises WaitTimeoutError when the time is up."""
         left = self._left()
         pause, self._pause = self._pause, min(self._pause * PAUSE_GROWTH, MAX_PAUSE_SECONDS)
-        return min(pause, left)
+        return min(max(pause, self._shortest_pause), left)
 
     def _left(self) -> float:
         remaining = self._remaining()

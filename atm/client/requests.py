@@ -10,9 +10,11 @@ from __future__ import annotations
 import inspect
 import math
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal, Protocol
 
+from atm.errors import InvalidArgumentError
 from atm.rpc import task_service_pb2 as pb
 from atm.values import check_text, encode_values, refuse
 
@@ -23,6 +25,14 @@ ANY_PRIORITY = -1
 
 Priority = Literal["normal", "high", 0, 1]
 _PRIORITIES: dict[str, int] = {"normal": 0, "high": 1}
+#: Whether listed tasks come with payload and result.
+View = Literal["full", "basic"]
+_VIEWS = {"full": pb.ListTasksRequest.FULL, "basic": pb.ListTasksRequest.BASIC}
+#: Rows of a history that are asked for at a time.
+LOG_PAGE_SIZE = 1000
+#: What one BatchCreateTasks may have: tasks, and bytes. A server takes 4 MiB.
+MAX_BATCH = 1000
+MAX_BATCH_BYTES = 3 * 1024 * 1024
 _INT32_MAX = 2**31 - 1
 _INT64_MAX = 2**63 - 1
 
@@ -89,6 +99,22 @@ def create_tasks(tasks: Sequence[Mapping[str, Any]]) -> pb.BatchCreateTasksReque
     return request
 
 
+def batches(tasks: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Mapping[str, Any]]]:
+    """The same tasks in parts that a server takes in one call each; one that is larger stands alone."""
+    start = size = 0
+    for place, task in enumerate(tasks):
+        needed = 0
+        # What cannot be sent is refused when its part is: there it has its place.
+        with suppress(InvalidArgumentError):
+            needed = create_tasks([task]).ByteSize()
+        if place > start and (place - start == MAX_BATCH or size + needed > MAX_BATCH_BYTES):
+            yield tasks[start:place]
+            start, size = place, 0
+        size += needed
+    if start < len(tasks):
+        yield tasks[start:]
+
+
 def wait_task(task_id: str, timeout_ms: int) -> pb.WaitTaskRequest:
     return pb.WaitTaskRequest(task_id=check_text("task_id", task_id), timeout_ms=timeout_ms)
 
@@ -103,8 +129,11 @@ def cancel_task(task_id: str, requested_by: str) -> pb.CancelTaskRequest:
     )
 
 
-def get_task_logs(task_id: str) -> pb.GetTaskLogsRequest:
-    return pb.GetTaskLogsRequest(task_id=check_text("task_id", task_id))
+def get_task_logs(task_id: str, page_token: str = "") -> pb.GetTaskLogsRequest:
+    """One page of a history; a server that knows none answers with all of it."""
+    return pb.GetTaskLogsRequest(
+        task_id=check_text("task_id", task_id), page_size=LOG_PAGE_SIZE, page_token=page_token
+    )
 
 
 def list_tasks(
@@ -115,8 +144,11 @@ def list_tasks(
     page: int,
     page_size: int,
     page_token: str = "",
+    view: View = "full",
 ) -> pb.ListTasksRequest:
     """None means any."""
+    if view not in _VIEWS:
+        refuse("view", f"is {view!r}; it takes full or basic")
     return pb.ListTasksRequest(
         status=check_text("status", status or ""),
         priority=ANY_PRIORITY if priority is None else _priority(priority),
@@ -124,6 +156,7 @@ def list_tasks(
         page=_int32("page", page),
         page_size=_int32("page_size", page_size),
         page_token=check_text("page_token", page_token),
+        view=_VIEWS[view],
     )
 
 

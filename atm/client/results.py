@@ -48,7 +48,8 @@ class Task(_Record):
     `payload` and `result` are the strings of the wire; `payload_values()` and
     `result_values()` decode those that are JSON. `timeout_ms` is the time of
     one attempt, 0 for no limit. `progress` is what the handler last reported,
-    from 0 to 1.
+    from 0 to 1. `values_omitted`: payload or result are not here, because an
+    answer of several tasks would have been too large; `get_task` has them.
     """
 
     task_id: str
@@ -72,6 +73,7 @@ class Task(_Record):
     completed_at: datetime | None = None
     cancel_requested_at: datetime | None = None
     cancel_requested_by: str = ""
+    values_omitted: bool = False
 
     @property
     def is_final(self) -> bool:
@@ -149,7 +151,8 @@ class Worker(_Record):
     `status` is RUNNING, DRAINING, or LOST once its heartbeats stopped.
     `clock_ahead_ms` is how far its machine's clock is ahead of the database's.
     `stuck_tasks` are those whose handlers hold a thread although their attempts
-    have ended.
+    have ended. `lists_omitted`: these and the types are not here, because the
+    answer would have been too large.
     """
 
     worker_id: str
@@ -164,6 +167,7 @@ class Worker(_Record):
     version: str = ""
     clock_ahead_ms: int = 0
     stuck_tasks: tuple[str, ...] = ()
+    lists_omitted: bool = False
 
 
 @dataclass(frozen=True)
@@ -192,13 +196,18 @@ class Server(_Record):
 
 @dataclass(frozen=True)
 class Statistics(_Record):
-    """Counts of tasks by status (every status is a key) and by type, and the workers' sums."""
+    """Counts of tasks by status (every status is a key) and by type, and the workers' sums.
+
+    `types_left_out` is how many types, with the fewest tasks, are not there:
+    their names did not fit into an answer.
+    """
 
     tasks_by_status: dict[str, int]
     tasks_by_type: dict[str, int]
     workers: int
     capacity: int
     load: int
+    types_left_out: int = 0
 
     @property
     def total(self) -> int:

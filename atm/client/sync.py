@@ -13,8 +13,9 @@ from atm.client import decode, requests
 from atm.client.channel import Connection
 from atm.client.errors import translate
 from atm.client.polling import Polling
-from atm.client.requests import DEFAULT_DEADLINE_SECONDS, Priority, RetryLike
+from atm.client.requests import DEFAULT_DEADLINE_SECONDS, Priority, RetryLike, View
 from atm.client.results import CancelResult, Server, Statistics, Task, TaskLog, TaskPage, Worker
+from atm.client.tries import Tries
 from atm.errors import ServiceError
 from atm.host_port import DEFAULT_ADDRESS
 from atm.rpc import task_service_pb2 as pb
@@ -27,15 +28,17 @@ class Client:
     """Calls to one server of ATM. It may be shared by threads, not across a fork.
 
     `address` is `host:port` (9090 without a port). `retries=False` turns off
-    the four further tries of a call that ends UNAVAILABLE. Connecting begins
-    with the first call. Every method takes `deadline`, the seconds that one
-    call may take, and raises the errors of `atm.errors`: a ServiceError for
-    any answer other than OK. The constructor raises SettingsError for an
-    address that cannot be read.
+    the four further tries of a call that ends UNAVAILABLE, and those of one
+    that the server had no room for. Connecting begins with the first call.
+    Every method takes `deadline`, the seconds that one call may take with all
+    its tries, and raises the errors of `atm.errors`: a ServiceError for any
+    answer other than OK. The constructor raises SettingsError for an address
+    that cannot be read.
     """
 
     def __init__(self, address: str = DEFAULT_ADDRESS, *, retries: bool = True) -> None:
         self.address = address
+        self._retries = retries
         self._connection = Connection(address, retries=retries)
 
     def __enter__(self) -> Self:
@@ -93,7 +96,9 @@ class Client:
         Each is a mapping of `create_task`'s arguments: `task_type`, and any of
         `payload`, `priority`, `max_retry`, `timeout`, `retry`, `delay` and
         `request_id`. Raises what `create_task` raises; an
-        InvalidArgumentError names the task, as in `tasks[3].payload`.
+        InvalidArgumentError names the task, as in `tasks[3].payload`. Together
+        they may have 4 MiB; of tasks whose values do not fit into the answer
+        `values_omitted` is set.
         """
         request = requests.create_tasks(tasks)
         response = self._call(self._connection.stub.BatchCreateTasks, request, deadline)
@@ -118,9 +123,15 @@ class Client:
         return decode.cancel_result(task_id, response)
 
     def get_task_logs(self, task_id: str, *, deadline: float = DEFAULT_DEADLINE_SECONDS) -> list[TaskLog]:
-        """The task's history, oldest first. Raises TaskNotFoundError."""
-        response = self._call(self._connection.stub.GetTaskLogs, requests.get_task_logs(task_id), deadline)
-        return decode.logs(response)
+        """The task's whole history, oldest first. `deadline` is for each page. Raises TaskNotFoundError."""
+        rows: list[TaskLog] = []
+        token = ""
+        while True:
+            request = requests.get_task_logs(task_id, token)
+            response = self._call(self._connection.stub.GetTaskLogs, request, deadline)
+            rows += decode.logs(response)
+            if not (token := response.next_page_token):
+                return rows
 
     def list_tasks(
         self,
@@ -131,12 +142,18 @@ class Client:
         page: int = 1,
         page_size: int = 20,
         page_token: str = "",
+        view: View = "full",
         deadline: float = DEFAULT_DEADLINE_SECONDS,
     ) -> TaskPage:
         """One page (from 1) of the tasks that match, newest first; None matches any.
 
         `page_token` is the `next_page_token` of the page before: then `page`
-        is not looked at, and a page far in is as quick as the first.
+        is not looked at, and a page far in is as quick as the first. With the
+        view "basic" tasks come without payload and result.
+
+        An answer has about 3 MiB at most. By token, a page ends early where the
+        next task does not fit; by number, tasks whose payload or result does not
+        fit have `values_omitted` set, and `get_task` has them.
         """
         request = requests.list_tasks(
             status=status,
@@ -145,6 +162,7 @@ class Client:
             page=page,
             page_size=page_size,
             page_token=page_token,
+            view=view,
         )
         response = self._call(self._connection.stub.ListTasks, request, deadline)
         return decode.page(request, response)
@@ -170,7 +188,7 @@ class Client:
         task: Task | None = None
         while task is None or not task.is_final:
             try:
-                if task is None:
+                if polling.looks():
                     task = self.get_task(task_id, deadline=polling.deadline())
                 else:
                     task = self._wait(task_id, polling)
@@ -186,7 +204,8 @@ class Client:
     def _wait(self, task_id: str, polling: Polling) -> Task:
         hold_ms = polling.hold_ms()
         request = requests.wait_task(task_id, hold_ms)
-        response = self._call(self._connection.stub.WaitTask, request, polling.deadline(hold_ms))
+        with self._connection.for_wait() as stub:
+            response = self._call(stub.WaitTask, request, polling.deadline(hold_ms), patient=False)
         return decode.task(response.task)
 
     def list_workers(self, *, deadline: float = DEFAULT_DEADLINE_SECONDS) -> list[Worker]:
@@ -205,9 +224,19 @@ class Client:
         return decode.statistics(response)
 
     def _call(
-        self, method: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request, deadline: float
+        self,
+        method: grpc.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        deadline: float,
+        *,
+        patient: bool = True,
     ) -> Response:
-        try:
-            return method(request, timeout=deadline)
-        except grpc.RpcError as error:
-            raise translate(error, task_id=getattr(request, "task_id", "")) from error
+        tries = Tries(deadline, patient=patient and self._retries)
+        while True:
+            try:
+                return method(request, timeout=tries.left())
+            except grpc.RpcError as error:
+                failed = translate(error, task_id=getattr(request, "task_id", ""))
+                if not tries.another(failed):
+                    raise failed from error
+            time.sleep(tries.pause)

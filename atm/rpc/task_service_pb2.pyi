@@ -2,6 +2,7 @@ import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
@@ -10,7 +11,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Task(_message.Message):
-    __slots__ = ("task_id", "task_type", "status", "priority", "payload", "result", "worker_id", "retry_count", "max_retry", "error_message", "created_at", "started_at", "completed_at", "error_reason", "attempt", "due_at", "timeout_ms", "cancel_requested_at", "cancel_requested_by", "progress", "progress_message")
+    __slots__ = ("task_id", "task_type", "status", "priority", "payload", "result", "worker_id", "retry_count", "max_retry", "error_message", "created_at", "started_at", "completed_at", "error_reason", "attempt", "due_at", "timeout_ms", "cancel_requested_at", "cancel_requested_by", "progress", "progress_message", "values_omitted")
     class PayloadEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -46,6 +47,7 @@ class Task(_message.Message):
     CANCEL_REQUESTED_BY_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    VALUES_OMITTED_FIELD_NUMBER: _ClassVar[int]
     task_id: str
     task_type: str
     status: str
@@ -67,7 +69,8 @@ class Task(_message.Message):
     cancel_requested_by: str
     progress: float
     progress_message: str
-    def __init__(self, task_id: _Optional[str] = ..., task_type: _Optional[str] = ..., status: _Optional[str] = ..., priority: _Optional[int] = ..., payload: _Optional[_Mapping[str, str]] = ..., result: _Optional[_Mapping[str, str]] = ..., worker_id: _Optional[str] = ..., retry_count: _Optional[int] = ..., max_retry: _Optional[int] = ..., error_message: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., completed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error_reason: _Optional[str] = ..., attempt: _Optional[int] = ..., due_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., timeout_ms: _Optional[int] = ..., cancel_requested_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., cancel_requested_by: _Optional[str] = ..., progress: _Optional[float] = ..., progress_message: _Optional[str] = ...) -> None: ...
+    values_omitted: bool
+    def __init__(self, task_id: _Optional[str] = ..., task_type: _Optional[str] = ..., status: _Optional[str] = ..., priority: _Optional[int] = ..., payload: _Optional[_Mapping[str, str]] = ..., result: _Optional[_Mapping[str, str]] = ..., worker_id: _Optional[str] = ..., retry_count: _Optional[int] = ..., max_retry: _Optional[int] = ..., error_message: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., completed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error_reason: _Optional[str] = ..., attempt: _Optional[int] = ..., due_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., timeout_ms: _Optional[int] = ..., cancel_requested_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., cancel_requested_by: _Optional[str] = ..., progress: _Optional[float] = ..., progress_message: _Optional[str] = ..., values_omitted: bool = ...) -> None: ...
 
 class CreateTaskRequest(_message.Message):
     __slots__ = ("task_type", "priority", "payload", "max_retry", "timeout_ms", "retry", "request_id", "delay_ms")
@@ -169,20 +172,28 @@ class CancelTaskResponse(_message.Message):
     def __init__(self, success: bool = ..., message: _Optional[str] = ...) -> None: ...
 
 class ListTasksRequest(_message.Message):
-    __slots__ = ("status", "priority", "page", "page_size", "task_type", "page_token")
+    __slots__ = ("status", "priority", "page", "page_size", "task_type", "page_token", "view")
+    class View(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        FULL: _ClassVar[ListTasksRequest.View]
+        BASIC: _ClassVar[ListTasksRequest.View]
+    FULL: ListTasksRequest.View
+    BASIC: ListTasksRequest.View
     STATUS_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     PAGE_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     TASK_TYPE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    VIEW_FIELD_NUMBER: _ClassVar[int]
     status: str
     priority: int
     page: int
     page_size: int
     task_type: str
     page_token: str
-    def __init__(self, status: _Optional[str] = ..., priority: _Optional[int] = ..., page: _Optional[int] = ..., page_size: _Optional[int] = ..., task_type: _Optional[str] = ..., page_token: _Optional[str] = ...) -> None: ...
+    view: ListTasksRequest.View
+    def __init__(self, status: _Optional[str] = ..., priority: _Optional[int] = ..., page: _Optional[int] = ..., page_size: _Optional[int] = ..., task_type: _Optional[str] = ..., page_token: _Optional[str] = ..., view: _Optional[_Union[ListTasksRequest.View, str]] = ...) -> None: ...
 
 class ListTasksResponse(_message.Message):
     __slots__ = ("tasks", "total", "next_page_token")
@@ -217,19 +228,25 @@ class TaskLog(_message.Message):
     def __init__(self, log_id: _Optional[str] = ..., task_id: _Optional[str] = ..., log_type: _Optional[str] = ..., from_status: _Optional[str] = ..., to_status: _Optional[str] = ..., message: _Optional[str] = ..., worker_id: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class GetTaskLogsRequest(_message.Message):
-    __slots__ = ("task_id",)
+    __slots__ = ("task_id", "page_size", "page_token")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     task_id: str
-    def __init__(self, task_id: _Optional[str] = ...) -> None: ...
+    page_size: int
+    page_token: str
+    def __init__(self, task_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class GetTaskLogsResponse(_message.Message):
-    __slots__ = ("logs",)
+    __slots__ = ("logs", "next_page_token")
     LOGS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     logs: _containers.RepeatedCompositeFieldContainer[TaskLog]
-    def __init__(self, logs: _Optional[_Iterable[_Union[TaskLog, _Mapping]]] = ...) -> None: ...
+    next_page_token: str
+    def __init__(self, logs: _Optional[_Iterable[_Union[TaskLog, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class Worker(_message.Message):
-    __slots__ = ("worker_id", "host", "pid", "capacity", "load", "task_types", "status", "started_at", "last_heartbeat_at", "version", "clock_ahead_ms", "stuck_tasks")
+    __slots__ = ("worker_id", "host", "pid", "capacity", "load", "task_types", "status", "started_at", "last_heartbeat_at", "version", "clock_ahead_ms", "stuck_tasks", "lists_omitted")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
@@ -242,6 +259,7 @@ class Worker(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CLOCK_AHEAD_MS_FIELD_NUMBER: _ClassVar[int]
     STUCK_TASKS_FIELD_NUMBER: _ClassVar[int]
+    LISTS_OMITTED_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     host: str
     pid: int
@@ -254,17 +272,20 @@ class Worker(_message.Message):
     version: str
     clock_ahead_ms: int
     stuck_tasks: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, worker_id: _Optional[str] = ..., host: _Optional[str] = ..., pid: _Optional[int] = ..., capacity: _Optional[int] = ..., load: _Optional[int] = ..., task_types: _Optional[_Iterable[str]] = ..., status: _Optional[str] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_heartbeat_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., version: _Optional[str] = ..., clock_ahead_ms: _Optional[int] = ..., stuck_tasks: _Optional[_Iterable[str]] = ...) -> None: ...
+    lists_omitted: bool
+    def __init__(self, worker_id: _Optional[str] = ..., host: _Optional[str] = ..., pid: _Optional[int] = ..., capacity: _Optional[int] = ..., load: _Optional[int] = ..., task_types: _Optional[_Iterable[str]] = ..., status: _Optional[str] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_heartbeat_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., version: _Optional[str] = ..., clock_ahead_ms: _Optional[int] = ..., stuck_tasks: _Optional[_Iterable[str]] = ..., lists_omitted: bool = ...) -> None: ...
 
 class ListWorkersRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class ListWorkersResponse(_message.Message):
-    __slots__ = ("workers",)
+    __slots__ = ("workers", "left_out")
     WORKERS_FIELD_NUMBER: _ClassVar[int]
+    LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
     workers: _containers.RepeatedCompositeFieldContainer[Worker]
-    def __init__(self, workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ...) -> None: ...
+    left_out: int
+    def __init__(self, workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., left_out: _Optional[int] = ...) -> None: ...
 
 class Server(_message.Message):
     __slots__ = ("server_id", "instance_id", "host", "pid", "grpc_port", "worker_port", "status", "leader", "leader_epoch", "started_at", "last_heartbeat_at", "version", "clock_ahead_ms")
@@ -301,17 +322,19 @@ class ListServersRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ListServersResponse(_message.Message):
-    __slots__ = ("servers",)
+    __slots__ = ("servers", "left_out")
     SERVERS_FIELD_NUMBER: _ClassVar[int]
+    LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
     servers: _containers.RepeatedCompositeFieldContainer[Server]
-    def __init__(self, servers: _Optional[_Iterable[_Union[Server, _Mapping]]] = ...) -> None: ...
+    left_out: int
+    def __init__(self, servers: _Optional[_Iterable[_Union[Server, _Mapping]]] = ..., left_out: _Optional[int] = ...) -> None: ...
 
 class GetStatisticsRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class GetStatisticsResponse(_message.Message):
-    __slots__ = ("tasks_by_status", "tasks_by_type", "workers", "capacity", "load")
+    __slots__ = ("tasks_by_status", "tasks_by_type", "workers", "capacity", "load", "types_left_out")
     class TasksByStatusEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -331,9 +354,11 @@ class GetStatisticsResponse(_message.Message):
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
     LOAD_FIELD_NUMBER: _ClassVar[int]
+    TYPES_LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
     tasks_by_status: _containers.ScalarMap[str, int]
     tasks_by_type: _containers.ScalarMap[str, int]
     workers: int
     capacity: int
     load: int
-    def __init__(self, tasks_by_status: _Optional[_Mapping[str, int]] = ..., tasks_by_type: _Optional[_Mapping[str, int]] = ..., workers: _Optional[int] = ..., capacity: _Optional[int] = ..., load: _Optional[int] = ...) -> None: ...
+    types_left_out: int
+    def __init__(self, tasks_by_status: _Optional[_Mapping[str, int]] = ..., tasks_by_type: _Optional[_Mapping[str, int]] = ..., workers: _Optional[int] = ..., capacity: _Optional[int] = ..., load: _Optional[int] = ..., types_left_out: _Optional[int] = ...) -> None: ...

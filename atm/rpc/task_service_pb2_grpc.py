@@ -158,16 +158,19 @@ class TaskServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetTaskLogs(self, request, context):
-        """The whole history of a task, oldest row first; there are no pages. Always
-        safe to try again.
+        """The history of a task, oldest row first. Always safe to try again.
+
+        With a page_size, page by page. Without one, in one answer: where not all of
+        it fits into about 3 MiB, the oldest rows, an INFO row that says how many are
+        left out, and the row of the newest change of the state, if it is among
+        them.
 
         Of what a handler logs, 1000 lines or 1,000,000 characters are kept for each
-        attempt, and 16,000 characters of each message. The history of a task whose
-        handler logs much in several attempts can be larger than 4 MiB: raise the
-        client's limit for it (see SIZES).
+        attempt, and 16,000 characters of each message.
 
         Codes and reasons:
-        INVALID_ARGUMENT  INVALID_REQUEST: task_id is empty
+        INVALID_ARGUMENT  INVALID_REQUEST: task_id is empty, or page_size or
+        page_token cannot be
         NOT_FOUND         TASK_NOT_FOUND: no task has the id (metadata: task_id)
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -178,14 +181,14 @@ class TaskServiceServicer(object):
         """One page of the tasks that match, newest first: up to 500, with their
         payloads and results. Always safe to try again.
 
-        A page is as large as its tasks: 20 of them (the default) are larger than
-        4 MiB when payload and result of each have more than about 200 KB, and 500
-        of them when they have more than about 8 KB. Ask for smaller pages, or raise
-        the client's limit (see SIZES).
-
         Two ways to go through the pages. By `page`: simple, but a page far in takes
         long, and tasks that are created meanwhile shift what is on it. By
         `page_token`: quick however far in, and new tasks shift nothing.
+
+        A page has about 3 MiB at most. By `page_token` it ends early where the next
+        task would not fit. By `page` every task is on it, newest first with payload
+        and result until those of the next one would not fit; where they are left
+        out, values_omitted says so. With the view BASIC all are left out.
 
         Codes and reasons:
         INVALID_ARGUMENT  INVALID_REQUEST: BadRequest names each wrong field
@@ -202,11 +205,8 @@ class TaskServiceServicer(object):
         for each.
 
         The request has to fit into 4 MiB as a whole. The answer repeats the
-        payloads, adds about 100 bytes for each task, and has the results of tasks
-        that their request_ids had made before. So it can be larger than 4 MiB where
-        the request was not: the client then sees RESOURCE_EXHAUSTED, and the tasks
-        are committed. Keep a request below 3 MiB, or raise the client's limit (see
-        SIZES).
+        payloads, and has the results of tasks that their request_ids had made
+        before, as far as about 3 MiB go: values_omitted marks a task without them.
 
         Codes and reasons:
         INVALID_ARGUMENT    INVALID_REQUEST: BadRequest names each wrong field, as
@@ -225,9 +225,8 @@ class TaskServiceServicer(object):
 
     def WaitTask(self, request, context):
         """A task once its state is final; or as it is when timeout_ms is over or the
-        server stops, which is OK too: look at its status, and call again. A call
-        that waits counts among the 4096 that a server process takes at a time.
-        Always safe to try again.
+        server stops, which is OK too: look at its status, and call again. Always safe
+        to try again.
 
         Give the call a deadline that is some seconds longer than timeout_ms.
 
@@ -235,7 +234,8 @@ class TaskServiceServicer(object):
         INVALID_ARGUMENT    INVALID_REQUEST: task_id is empty, or timeout_ms out
         of range
         NOT_FOUND           TASK_NOT_FOUND: no task has the id (metadata: task_id)
-        RESOURCE_EXHAUSTED  TOO_BUSY: as for GetTask
+        RESOURCE_EXHAUSTED  TOO_BUSY: as for GetTask; or 1000 calls wait already:
+        look with GetTask meanwhile
         UNAVAILABLE         STOPPING: as for GetTask
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -243,8 +243,10 @@ class TaskServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListWorkers(self, request, context):
-        """Every worker process that has not left, on one page. Always safe to try
-        again. It has no codes but those that any call has.
+        """Every worker process that has not left, on one page; if they do not fit into
+        about 3 MiB, some without their lists, which lists_omitted marks, and the
+        last ones not at all. Always safe to try again. It has no codes but those
+        that any call has.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -261,8 +263,9 @@ class TaskServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListServers(self, request, context):
-        """Every server process that has not left, on one page, and which one leads.
-        Always safe to try again. It has no codes but those that any call has.
+        """Every server process that has not left, on one page, and which one leads; of
+        more than fit into about 3 MiB, the first. Always safe to try again. It has
+        no codes but those that any call has.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,8 +44,9 @@ grpc-status-details-bin. Its first detail is a google.rpc.ErrorInfo with
 domain "atm", a reason in UPPER_SNAKE and, for some reasons, metadata. Beside
 it there can be
   google.rpc.BadRequest    with INVALID_ARGUMENT: each field that is wrong
-                           (the first 10), by its path, as in
-                           tasks[3].retry.delay_ms
+                           (the first 10, or as many as there is room for),
+                           by its path, as in tasks[3].retry.delay_ms; a last
+                           one without a path says how many more there are
   google.rpc.ResourceInfo  with NOT_FOUND: resource_type "task", and the id
   google.rpc.RetryInfo     how long to wait before another try
 docs/errors.md has all reasons, and how to read the details.
@@ -54,13 +55,16 @@ Any call can answer, beside what is said of it below:
   INVALID_ARGUMENT  MALFORMED_REQUEST: the bytes are not this message, or
                     hold text that is not UTF-8
   UNAVAILABLE       DATABASE_UNAVAILABLE: SQL does not answer; RetryInfo 1 s
+  RESOURCE_EXHAUSTED
+                    TOO_BUSY: the server process has as many calls in hand as
+                    it takes, or as many bytes of them (metadata: limit, the
+                    name of the setting); RetryInfo 1 s. See LIMITS
   INTERNAL          INTERNAL: a defect; the server's log says more
 gRPC itself makes these, without details:
   UNAVAILABLE, CANCELLED  the server cannot be reached, or the connection
                           broke
   RESOURCE_EXHAUSTED      a message is larger than its receiver takes (see
-                          SIZES), or the server process has more than 4096
-                          calls at a time
+                          SIZES)
   DEADLINE_EXCEEDED       the deadline that the client set is over
   UNIMPLEMENTED           the server is older than the call
 
@@ -72,7 +76,9 @@ time. After UNAVAILABLE, CANCELLED, DEADLINE_EXCEEDED and INTERNAL it is not
 known whether the call took effect. That matters only to calls that create:
 with a request_id they can be made again, and make no second task. CancelTask
 and the calls that read can always be made again. After RESOURCE_EXHAUSTED
-with TOO_BUSY nothing was done: come back later, not at once.
+with a RetryInfo nothing was done: come back after its delay and some more at
+random, a little later each time. Do not leave that to the library: it knows
+only the code, which a message that is too large has, too.
 
 VALUES
 
@@ -92,18 +98,29 @@ SIZES
 gRPC's libraries take messages of up to 4 MiB (4,194,304 bytes), unless a
 client is told otherwise; so does the server, for requests. A payload has up
 to 1 MiB and a result too, so that a single task is about 2 MiB at most
-(more only where a result has tens of thousands of names: each costs some
-bytes). The answers of ListTasks, GetTaskLogs and BatchCreateTasks are not
-limited by the server and can be larger than 4 MiB. The client's library then
-reports RESOURCE_EXHAUSTED, without details, although the server did what
-was asked. Ask for less, or raise the client's limit:
-grpc.max_receive_message_length (C++, Python, Node.js),
-grpc.MaxCallRecvMsgSize (Go), maxInboundMessageSize (Java).
+(more where a result has many names, of which it may have 100,000: each costs
+some bytes). Every answer of the server fits into 4 MiB: of what does not fit, it
+says what is missing, and how to get it. values_omitted marks a task whose
+payload or result was left out; GetTask has them.
+
+LIMITS
+
+A server process takes 2000 calls at a time, apart from them 1000 that wait
+(WaitTask), and 128 MiB of requests and answers; its operator may have set
+other limits. What is more is RESOURCE_EXHAUSTED, TOO_BUSY. Its health may
+always be asked.
+
+On one connection it takes 100 calls at a time. A library holds back what is
+more until others have ended, so a program with many WaitTasks should have
+them on connections of their own.
 
 CONNECTING
 
 Plain HTTP/2, without TLS or authentication. A client may ping a connection
-every 5 s or less often, with or without calls on it. The server answers
+every 5 s or less often, with or without calls on it. A connection is closed
+after 10 minutes, or 10 minutes without a call, as HTTP/2 foresees it: calls
+on it go on, and the library opens another one, perhaps to another server. The
+server answers
 grpc.health.v1 for "taskservice.TaskService", and offers reflection where its
 operator has switched it on.
 """
@@ -439,16 +456,19 @@ class TaskServiceStub(typing.Generic[_TaskServiceCreateTaskType, _TaskServiceGet
     """
 
     GetTaskLogs: _TaskServiceGetTaskLogsType
-    """The whole history of a task, oldest row first; there are no pages. Always
-    safe to try again.
+    """The history of a task, oldest row first. Always safe to try again.
+
+    With a page_size, page by page. Without one, in one answer: where not all of
+    it fits into about 3 MiB, the oldest rows, an INFO row that says how many are
+    left out, and the row of the newest change of the state, if it is among
+    them.
 
     Of what a handler logs, 1000 lines or 1,000,000 characters are kept for each
-    attempt, and 16,000 characters of each message. The history of a task whose
-    handler logs much in several attempts can be larger than 4 MiB: raise the
-    client's limit for it (see SIZES).
+    attempt, and 16,000 characters of each message.
 
     Codes and reasons:
-      INVALID_ARGUMENT  INVALID_REQUEST: task_id is empty
+      INVALID_ARGUMENT  INVALID_REQUEST: task_id is empty, or page_size or
+                        page_token cannot be
       NOT_FOUND         TASK_NOT_FOUND: no task has the id (metadata: task_id)
     """
 
@@ -456,14 +476,14 @@ class TaskServiceStub(typing.Generic[_TaskServiceCreateTaskType, _TaskServiceGet
     """One page of the tasks that match, newest first: up to 500, with their
     payloads and results. Always safe to try again.
 
-    A page is as large as its tasks: 20 of them (the default) are larger than
-    4 MiB when payload and result of each have more than about 200 KB, and 500
-    of them when they have more than about 8 KB. Ask for smaller pages, or raise
-    the client's limit (see SIZES).
-
     Two ways to go through the pages. By `page`: simple, but a page far in takes
     long, and tasks that are created meanwhile shift what is on it. By
     `page_token`: quick however far in, and new tasks shift nothing.
+
+    A page has about 3 MiB at most. By `page_token` it ends early where the next
+    task would not fit. By `page` every task is on it, newest first with payload
+    and result until those of the next one would not fit; where they are left
+    out, values_omitted says so. With the view BASIC all are left out.
 
     Codes and reasons:
       INVALID_ARGUMENT  INVALID_REQUEST: BadRequest names each wrong field
@@ -477,11 +497,8 @@ class TaskServiceStub(typing.Generic[_TaskServiceCreateTaskType, _TaskServiceGet
     for each.
 
     The request has to fit into 4 MiB as a whole. The answer repeats the
-    payloads, adds about 100 bytes for each task, and has the results of tasks
-    that their request_ids had made before. So it can be larger than 4 MiB where
-    the request was not: the client then sees RESOURCE_EXHAUSTED, and the tasks
-    are committed. Keep a request below 3 MiB, or raise the client's limit (see
-    SIZES).
+    payloads, and has the results of tasks that their request_ids had made
+    before, as far as about 3 MiB go: values_omitted marks a task without them.
 
     Codes and reasons:
       INVALID_ARGUMENT    INVALID_REQUEST: BadRequest names each wrong field, as
@@ -497,9 +514,8 @@ class TaskServiceStub(typing.Generic[_TaskServiceCreateTaskType, _TaskServiceGet
 
     WaitTask: _TaskServiceWaitTaskType
     """A task once its state is final; or as it is when timeout_ms is over or the
-    server stops, which is OK too: look at its status, and call again. A call
-    that waits counts among the 4096 that a server process takes at a time.
-    Always safe to try again.
+    server stops, which is OK too: look at its status, and call again. Always safe
+    to try again.
 
     Give the call a deadline that is some seconds longer than timeout_ms.
 
@@ -507,13 +523,16 @@ class TaskServiceStub(typing.Generic[_TaskServiceCreateTaskType, _TaskServiceGet
       INVALID_ARGUMENT    INVALID_REQUEST: task_id is empty, or timeout_ms out
                           of range
       NOT_FOUND           TASK_NOT_FOUND: no task has the id (metadata: task_id)
-      RESOURCE_EXHAUSTED  TOO_BUSY: as for GetTask
+      RESOURCE_EXHAUSTED  TOO_BUSY: as for GetTask; or 1000 calls wait already:
+                          look with GetTask meanwhile
       UNAVAILABLE         STOPPING: as for GetTask
     """
 
     ListWorkers: _TaskServiceListWorkersType
-    """Every worker process that has not left, on one page. Always safe to try
-    again. It has no codes but those that any call has.
+    """Every worker process that has not left, on one page; if they do not fit into
+    about 3 MiB, some without their lists, which lists_omitted marks, and the
+    last ones not at all. Always safe to try again. It has no codes but those
+    that any call has.
     """
 
     GetStatistics: _TaskServiceGetStatisticsType
@@ -524,8 +543,9 @@ class TaskServiceStub(typing.Generic[_TaskServiceCreateTaskType, _TaskServiceGet
     """
 
     ListServers: _TaskServiceListServersType
-    """Every server process that has not left, on one page, and which one leads.
-    Always safe to try again. It has no codes but those that any call has.
+    """Every server process that has not left, on one page, and which one leads; of
+    more than fit into about 3 MiB, the first. Always safe to try again. It has
+    no codes but those that any call has.
     """
 
 TaskServiceAsyncStub: typing_extensions.TypeAlias = TaskServiceStub[
@@ -652,16 +672,19 @@ class TaskServiceServicer(metaclass=abc.ABCMeta):
         request: atm.rpc.task_service_pb2.GetTaskLogsRequest,
         context: _ServicerContext,
     ) -> typing.Union[atm.rpc.task_service_pb2.GetTaskLogsResponse, collections.abc.Awaitable[atm.rpc.task_service_pb2.GetTaskLogsResponse]]:
-        """The whole history of a task, oldest row first; there are no pages. Always
-        safe to try again.
+        """The history of a task, oldest row first. Always safe to try again.
+
+        With a page_size, page by page. Without one, in one answer: where not all of
+        it fits into about 3 MiB, the oldest rows, an INFO row that says how many are
+        left out, and the row of the newest change of the state, if it is among
+        them.
 
         Of what a handler logs, 1000 lines or 1,000,000 characters are kept for each
-        attempt, and 16,000 characters of each message. The history of a task whose
-        handler logs much in several attempts can be larger than 4 MiB: raise the
-        client's limit for it (see SIZES).
+        attempt, and 16,000 characters of each message.
 
         Codes and reasons:
-          INVALID_ARGUMENT  INVALID_REQUEST: task_id is empty
+          INVALID_ARGUMENT  INVALID_REQUEST: task_id is empty, or page_size or
+                            page_token cannot be
           NOT_FOUND         TASK_NOT_FOUND: no task has the id (metadata: task_id)
         """
 
@@ -674,14 +697,14 @@ class TaskServiceServicer(metaclass=abc.ABCMeta):
         """One page of the tasks that match, newest first: up to 500, with their
         payloads and results. Always safe to try again.
 
-        A page is as large as its tasks: 20 of them (the default) are larger than
-        4 MiB when payload and result of each have more than about 200 KB, and 500
-        of them when they have more than about 8 KB. Ask for smaller pages, or raise
-        the client's limit (see SIZES).
-
         Two ways to go through the pages. By `page`: simple, but a page far in takes
         long, and tasks that are created meanwhile shift what is on it. By
         `page_token`: quick however far in, and new tasks shift nothing.
+
+        A page has about 3 MiB at most. By `page_token` it ends early where the next
+        task would not fit. By `page` every task is on it, newest first with payload
+        and result until those of the next one would not fit; where they are left
+        out, values_omitted says so. With the view BASIC all are left out.
 
         Codes and reasons:
           INVALID_ARGUMENT  INVALID_REQUEST: BadRequest names each wrong field
@@ -700,11 +723,8 @@ class TaskServiceServicer(metaclass=abc.ABCMeta):
         for each.
 
         The request has to fit into 4 MiB as a whole. The answer repeats the
-        payloads, adds about 100 bytes for each task, and has the results of tasks
-        that their request_ids had made before. So it can be larger than 4 MiB where
-        the request was not: the client then sees RESOURCE_EXHAUSTED, and the tasks
-        are committed. Keep a request below 3 MiB, or raise the client's limit (see
-        SIZES).
+        payloads, and has the results of tasks that their request_ids had made
+        before, as far as about 3 MiB go: values_omitted marks a task without them.
 
         Codes and reasons:
           INVALID_ARGUMENT    INVALID_REQUEST: BadRequest names each wrong field, as
@@ -725,9 +745,8 @@ class TaskServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[atm.rpc.task_service_pb2.WaitTaskResponse, collections.abc.Awaitable[atm.rpc.task_service_pb2.WaitTaskResponse]]:
         """A task once its state is final; or as it is when timeout_ms is over or the
-        server stops, which is OK too: look at its status, and call again. A call
-        that waits counts among the 4096 that a server process takes at a time.
-        Always safe to try again.
+        server stops, which is OK too: look at its status, and call again. Always safe
+        to try again.
 
         Give the call a deadline that is some seconds longer than timeout_ms.
 
@@ -735,7 +754,8 @@ class TaskServiceServicer(metaclass=abc.ABCMeta):
           INVALID_ARGUMENT    INVALID_REQUEST: task_id is empty, or timeout_ms out
                               of range
           NOT_FOUND           TASK_NOT_FOUND: no task has the id (metadata: task_id)
-          RESOURCE_EXHAUSTED  TOO_BUSY: as for GetTask
+          RESOURCE_EXHAUSTED  TOO_BUSY: as for GetTask; or 1000 calls wait already:
+                              look with GetTask meanwhile
           UNAVAILABLE         STOPPING: as for GetTask
         """
 
@@ -745,8 +765,10 @@ class TaskServiceServicer(metaclass=abc.ABCMeta):
         request: atm.rpc.task_service_pb2.ListWorkersRequest,
         context: _ServicerContext,
     ) -> typing.Union[atm.rpc.task_service_pb2.ListWorkersResponse, collections.abc.Awaitable[atm.rpc.task_service_pb2.ListWorkersResponse]]:
-        """Every worker process that has not left, on one page. Always safe to try
-        again. It has no codes but those that any call has.
+        """Every worker process that has not left, on one page; if they do not fit into
+        about 3 MiB, some without their lists, which lists_omitted marks, and the
+        last ones not at all. Always safe to try again. It has no codes but those
+        that any call has.
         """
 
     @abc.abstractmethod
@@ -767,8 +789,9 @@ class TaskServiceServicer(metaclass=abc.ABCMeta):
         request: atm.rpc.task_service_pb2.ListServersRequest,
         context: _ServicerContext,
     ) -> typing.Union[atm.rpc.task_service_pb2.ListServersResponse, collections.abc.Awaitable[atm.rpc.task_service_pb2.ListServersResponse]]:
-        """Every server process that has not left, on one page, and which one leads.
-        Always safe to try again. It has no codes but those that any call has.
+        """Every server process that has not left, on one page, and which one leads; of
+        more than fit into about 3 MiB, the first. Always safe to try again. It has
+        no codes but those that any call has.
         """
 
 def add_TaskServiceServicer_to_server(servicer: TaskServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -34,6 +34,7 @@ from atm.scheduler.recovery import MessageRecovery
 from atm.scheduler.relay import Relay
 from atm.scheduler.rescuer import Rescuer
 from atm.scheduler.timeout_sweeper import TimeoutSweeper
+from atm.server.admission import Admission
 from atm.server.call_loop import new_server
 from atm.server.error_boundary import BoundedServer
 from atm.server.listener import Listener
@@ -55,10 +56,13 @@ from atm.supervisor.supervisor import Supervisor
 logger = logging.getLogger(__name__)
 
 SERVICE = pb.DESCRIPTOR.services_by_name["TaskService"].full_name
-#: More calls than this at a time are RESOURCE_EXHAUSTED, not a queue without end.
-_MAX_CALLS = 4096
+#: How many calls gRPC may have in hand: never too many, that is for `admission` to say.
+_NO_LIMIT = 1_000_000
 #: Connections beside those of calls: creation, reads, the scheduler's roles, the registry, readiness.
 _OWN_CONNECTIONS = 10
+#: The longest call is a wait.
+_LONGEST_CALL_SECONDS = MAX_WAIT_MS / 1000
+_AGE_GRACE_SECONDS = 30.0
 #: A client may ping an idle connection this often.
 _MIN_PING_MS = 5_000
 _OPTIONS = [
@@ -66,6 +70,9 @@ _OPTIONS = [
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # Below these gRPC's core would turn bursts away, as CANCELLED.
+    ("grpc.server.max_pending_requests", _NO_LIMIT),
+    ("grpc.server.max_pending_requests_hard_limit", _NO_LIMIT),
 ]
 
 
@@ -157,7 +164,12 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
     notifications = NotificationListener(broker.client, broker.namespace, waiting.hear)
     pool = ThreadPoolExecutor(settings.server_threads, thread_name_prefix="atm-call")
     checker = health.aio.HealthServicer()
-    listener = _listener(settings, Servicer(service, waiting, pool), checker)
+    admission = Admission(
+        calls=settings.max_calls_in_flight,
+        waits=settings.max_waits,
+        memory=settings.max_call_memory_mb << 20,
+    )
+    listener = _listener(settings, Servicer(service, waiting, pool, admission.memory), checker, admission)
     registry = ServerRegistry(database, settings)
     readiness = Readiness(checker, SERVICE, database, broker)
     leadership = Leadership(database, registry.instance_id, lambda: not readiness.redis_fault)
@@ -239,15 +251,14 @@ def _sweeps(settings: Settings, database: Database, broker: TaskBroker, dispatch
     return sweeps
 
 
-def _listener(settings: Settings, servicer: Servicer, checker: Any) -> Listener:
+def _listener(settings: Settings, servicer: Servicer, checker: Any, admission: Admission) -> Listener:
     """What serves these on both ports. Raises SettingsError for one that cannot be listened on."""
     ports = Ports(settings)
-    # Two servers on one port would each get some of its calls: only where it is meant.
-    options = [*_OPTIONS, ("grpc.so_reuseport", int(settings.share_ports))]
+    options = _options(settings)
 
     def make() -> Any:
-        server, tells_unknown_apart = new_server(options, _MAX_CALLS)
-        translating: Any = BoundedServer(server, registers=tells_unknown_apart)
+        server, tells_unknown_apart = new_server(options)
+        translating: Any = BoundedServer(server, admission, registers=tells_unknown_apart)
         add_TaskServiceServicer_to_server(servicer, translating)
         health_pb2_grpc.add_HealthServicer_to_server(checker, translating)
         if settings.reflection:
@@ -256,5 +267,20 @@ def _listener(settings: Settings, servicer: Servicer, checker: Any) -> Listener:
         ports.open(server)
         return server
 
-    # The longest call is a wait.
-    return Listener(make, ports.are_free, MAX_WAIT_MS / 1000 + settings.shutdown_grace_seconds)
+    return Listener(make, ports.are_free, _LONGEST_CALL_SECONDS + settings.shutdown_grace_seconds)
+
+
+def _options(settings: Settings) -> list[tuple[str, Any]]:
+    options = [
+        *_OPTIONS,
+        # Two servers on one port would each get some of its calls: only where it is meant.
+        ("grpc.so_reuseport", int(settings.share_ports)),
+        ("grpc.max_concurrent_streams", settings.max_streams_per_connection),
+        # A connection that is too old takes no new calls; this long for those that it has.
+        ("grpc.max_connection_age_grace_ms", round(1000 * (_LONGEST_CALL_SECONDS + _AGE_GRACE_SECONDS))),
+    ]
+    limits = {
+        "grpc.max_connection_age_ms": settings.max_connection_age_seconds,
+        "grpc.max_connection_idle_ms": settings.max_connection_idle_seconds,
+    }
+    return options + [(name, max(1, round(1000 * seconds))) for name, seconds in limits.items() if seconds]

@@ -38,18 +38,18 @@ _CAN_TAKE_CALLS = all(hasattr(cygrpc.AioServer, name) for name in _METHODS) and 
 )
 
 
-def new_server(options: Sequence[tuple[str, Any]], max_calls: int) -> tuple[Any, bool]:
+def new_server(options: Sequence[tuple[str, Any]]) -> tuple[Any, bool]:
     """A server of grpc.aio, and whether it lives on when somebody calls a method that it does not have.
 
     If so, its methods have to be registered; if not, they should not be: a
-    call of a registered method can get lost when the loop ends. More than
-    `max_calls` calls at a time are answered RESOURCE_EXHAUSTED.
+    call of a registered method can get lost when the loop ends. How many calls
+    there may be is not bounded here: see admission.py.
     """
-    server: Any = grpc.aio.server(options=options, maximum_concurrent_rpcs=max_calls)
+    server: Any = grpc.aio.server(options=options)
     if not _CAN_TAKE_CALLS:
         return server, False
     try:
-        server._server = _Server(max_calls, asyncio.get_running_loop(), None, (), (), tuple(options), None)
+        server._server = _Server(asyncio.get_running_loop(), None, (), (), tuple(options), None)
     except TypeError as error:
         logger.info("calls of unknown methods are gRPC's own matter in this version of it: %s", error)
         return server, False
@@ -59,9 +59,8 @@ def new_server(options: Sequence[tuple[str, Any]], max_calls: int) -> tuple[Any,
 class _Server(cygrpc.AioServer if _CAN_TAKE_CALLS else object):  # type: ignore[misc]
     """Takes all calls itself: gRPC's main loop hears only that there are no more."""
 
-    def __init__(self, max_calls: int, loop: asyncio.AbstractEventLoop, *arguments: Any) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, *arguments: Any) -> None:
         super().__init__(loop, *arguments)
-        self._max_calls = max_calls
         self._event_loop = loop
         self._says = Occasionally(_LOG_SECONDS)
         self._handlers: dict[str, Any] = {}
@@ -100,8 +99,7 @@ class _Server(cygrpc.AioServer if _CAN_TAKE_CALLS else object):  # type: ignore[
 
     def _begin(self, call: Any, name: str, resolver: Any) -> None:
         loop = self._event_loop
-        too_many = len(self._calls) >= self._max_calls
-        handling = cygrpc._handle_rpc(name, resolver, (), call, loop, too_many)
+        handling = cygrpc._handle_rpc(name, resolver, (), call, loop, False)
         task = loop.create_task(cygrpc._schedule_rpc_coro(handling, call, loop, name))
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)

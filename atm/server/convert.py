@@ -15,6 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from atm.models import Leader, Server, Task, TaskLog, Worker
 from atm.rpc import task_service_pb2 as pb
+from atm.service.history import LogListing
 from atm.service.task_service import Statistics
 from atm.service.validation import Listing, NewTask
 from atm.states import WorkerStatus
@@ -36,8 +37,8 @@ class _Fields(NamedTuple):
     moments: tuple[str, ...]
 
     @classmethod
-    def of(cls, message: type[Message]) -> _Fields:
-        fields = message.DESCRIPTOR.fields
+    def of(cls, message: type[Message], *but: str) -> _Fields:
+        fields = [field for field in message.DESCRIPTOR.fields if field.name not in but]
         return cls(*(tuple(f.name for f in fields if _form(f) == form) for form in cls._fields))
 
 
@@ -53,11 +54,12 @@ def _form(field: Any) -> str:
 _CREATE_TASK = _Fields.of(pb.CreateTaskRequest)
 _RETRY_POLICY = _Fields.of(pb.RetryPolicy)
 _LIST_TASKS = _Fields.of(pb.ListTasksRequest)
-_TASK = _Fields.of(pb.Task)
+_LIST_LOGS = _Fields.of(pb.GetTaskLogsRequest)
+_TASK = _Fields.of(pb.Task, "values_omitted")
 _TASK_LOG = _Fields.of(pb.TaskLog)
-_WORKER = _Fields.of(pb.Worker)
+_WORKER = _Fields.of(pb.Worker, "lists_omitted")
 _SERVER = _Fields.of(pb.Server)
-_STATISTICS = _Fields.of(pb.GetStatisticsResponse)
+_STATISTICS = _Fields.of(pb.GetStatisticsResponse, "types_left_out")
 
 
 # Plain loops, because a comprehension is a call more; and because dict() and
@@ -112,10 +114,18 @@ def listing(request: pb.ListTasksRequest) -> Listing:
     return Listing(**_read(request, _LIST_TASKS))
 
 
+def log_listing(request: pb.GetTaskLogsRequest) -> LogListing:
+    """Which rows of which history a GetTaskLogs asks for."""
+    return LogListing(**_read(request, _LIST_LOGS))
+
+
 def task(row: Task, message: pb.Task | None = None) -> pb.Task:
     """A task on the wire; `message`, if given, is filled: the answer that it is part of need not copy it."""
     # Its __dict__: past SQLAlchemy's attributes.
-    return _fill(pb.Task() if message is None else message, _TASK, row.__dict__)
+    filled = _fill(pb.Task() if message is None else message, _TASK, row.__dict__)
+    if "values_omitted" in row.__dict__:
+        filled.values_omitted = row.values_omitted
+    return filled
 
 
 def task_log(row: TaskLog) -> pb.TaskLog:

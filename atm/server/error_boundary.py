@@ -1,4 +1,4 @@
-"""Between gRPC and every method: what cannot be decoded, and what was not expected."""
+"""Between gRPC and every method: what is one too many, what cannot be decoded, and what was not expected."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from grpc.aio import AbortError
 
 from atm.errors import FieldViolation, InvalidArgumentError, ServiceError, UnexpectedError
+from atm.server.admission import LIGHT_BYTES, REQUEST_FACTOR, Admission, Gate, Memory
 from atm.server.errors import status_of
 
 logger = logging.getLogger(__name__)
@@ -20,13 +21,15 @@ Decode = Callable[[bytes], Any]
 
 class ErrorBoundary(grpc.GenericRpcHandler):
     """The methods of a service, with requests decoded here, so that malformed bytes are INVALID_ARGUMENT
-    (gRPC says INTERNAL), and with every error of ATM answered with its code and details.
+    (gRPC says INTERNAL), and with every error of ATM answered with its code and details. `admission`
+    says who is let in.
 
     Not a ServerInterceptor: that would wrap the method anew for each call.
     """
 
-    def __init__(self, inner: grpc.GenericRpcHandler) -> None:
+    def __init__(self, inner: grpc.GenericRpcHandler, admission: Admission) -> None:
         self._inner = inner
+        self._admission = admission
         self._methods: dict[str, Any] = {}
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
@@ -37,57 +40,67 @@ class ErrorBoundary(grpc.GenericRpcHandler):
             inner = self._inner.service(handler_call_details)
             if inner is None:
                 return None
-            method = self._methods[name] = _bounded(inner)
+            method = self._methods[name] = _bounded(inner, name, self._admission)
         return method
 
 
 class BoundedServer:
     """What the generated `add_…_to_server` take for a server: it adds their methods translated."""
 
-    def __init__(self, server: Any, *, registers: bool) -> None:
+    def __init__(self, server: Any, admission: Admission, *, registers: bool) -> None:
         self._server = server
+        self._admission = admission
         self._registers = registers
 
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         """Adds them."""
-        self._server.add_generic_rpc_handlers([ErrorBoundary(handler) for handler in handlers])
+        bounded = [ErrorBoundary(handler, self._admission) for handler in handlers]
+        self._server.add_generic_rpc_handlers(bounded)
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
         """Adds them by their names, so that gRPC's core tells them from unknown ones, if `registers`."""
         if self._registers:
-            bounded = {name: _bounded(handler) for name, handler in handlers.items()}
+            bounded = {
+                name: _bounded(handler, f"/{service}/{name}", self._admission)
+                for name, handler in handlers.items()
+            }
             self._server.add_registered_method_handlers(service, bounded)
 
 
-def _bounded(handler: Any) -> Any:
+def _bounded(handler: Any, path: str, admission: Admission) -> Any:
     decode, encode = handler.request_deserializer or bytes, handler.response_serializer
+    gate = admission.gate(path, streams=handler.response_streaming)
     if handler.unary_unary is not None:
-        single = _single(handler.unary_unary, decode)
+        single = _single(handler.unary_unary, decode, gate, admission.memory)
         return grpc.unary_unary_rpc_method_handler(single, None, encode)
     if handler.unary_stream is not None:
-        streaming = _streaming(handler.unary_stream, decode, _decoded)
+        streaming = _streaming(handler.unary_stream, decode, _decoded, gate)
         return grpc.unary_stream_rpc_method_handler(streaming, None, encode)
     if handler.stream_stream is not None:
-        streaming = _streaming(handler.stream_stream, decode, _decoded_each)
+        streaming = _streaming(handler.stream_stream, decode, _decoded_each, gate)
         return grpc.stream_stream_rpc_method_handler(streaming, None, encode)
     return handler
 
 
-def _single(behaviour: Any, decode: Decode) -> Any:
+def _single(behaviour: Any, decode: Decode, gate: Gate, memory: Memory) -> Any:
     async def call(data: bytes, context: Any) -> Any:
         try:
-            return await behaviour(_decoded(data, decode), context)
+            with gate:
+                if len(data) > LIGHT_BYTES:
+                    memory.hold(context, REQUEST_FACTOR * len(data))
+                return await behaviour(_decoded(data, decode), context)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer
             await _abort(context, error)
 
     return call
 
 
-def _streaming(behaviour: Any, decode: Decode, prepare: Callable[[Any, Decode], Any]) -> Any:
+def _streaming(behaviour: Any, decode: Decode, prepare: Callable[[Any, Decode], Any], gate: Gate) -> Any:
     async def call(data: Any, context: Any) -> AsyncIterator[Any]:
         try:
-            async for answer in behaviour(prepare(data, decode), context):
-                yield answer
+            with gate:
+                async for answer in behaviour(prepare(data, decode), context):
+                    yield answer
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer
             await _abort(context, error)
 

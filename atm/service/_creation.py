@@ -16,6 +16,7 @@ from atm.errors import PreconditionError, RequestReusedError, UnavailableError
 from atm.lists import Hint, TaskList
 from atm.models import Task, TaskConfig
 from atm.service import validation
+from atm.service.answers import inline_bytes
 from atm.service.dispatch import Dispatcher
 from atm.service.validation import NewTask
 from atm.states import Status
@@ -93,7 +94,7 @@ class Creation:
         ids = [task.request_id for task in made if task.request_id is not None]
 
         def work(connection: Connection) -> tuple[list[Task], list[Task]]:
-            known = tasks.of_requests(connection, ids) if ids else {}
+            known = tasks.of_requests(connection, ids, inline_bytes(len(ids))) if ids else {}
             answer = [_same(task, known.get(task.request_id or "")) for task in made]
             fresh = [task for task in answer if task.request_id not in known]
             if fresh:
@@ -192,6 +193,11 @@ def _same(task: Task, first: Task | None) -> Task:
             f"the request id {task.request_id!r} was used before, for another task: {first.task_id}",
             metadata={"task_id": first.task_id, "request_id": str(task.request_id)},
         )
+    if first.unread:
+        # The same was asked for, so the payload is known; a result may not be.
+        first.__dict__["payload"] = task.payload
+        if first.status == Status.SUCCESS and first.result is None:
+            first.omit_unread()
     return first
 
 

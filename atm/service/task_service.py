@@ -10,17 +10,20 @@ from typing import Any, TypeVar
 from atm.batching.group_commit import GroupCommit, at_once
 from atm.batching.reply import Promise
 from atm.errors import TaskNotFoundError
-from atm.models import Leader, Server, Task, TaskLog, Worker
+from atm.models import Leader, Server, Task, Worker
 from atm.service import validation
 from atm.service._counts import Counts
 from atm.service._creation import Creation
+from atm.service.answers import INLINE_BYTES, READ_FACTOR, Reserve, unbounded
 from atm.service.dispatch import Dispatcher
+from atm.service.history import MAX_LOG_PAGE, LogListing, LogPage, read_history
+from atm.service.listing import Page, filter_of, read_page
 from atm.service.validation import Listing
 from atm.states import FINAL, LogType, Reason, Status, WorkerStatus
 from atm.store import logs, servers, tasks, workers
 from atm.store.database import Connection, Database
 from atm.store.logs import NewRow
-from atm.store.tasks import Filter, Move
+from atm.store.tasks import Move
 
 R = TypeVar("R")
 
@@ -31,15 +34,6 @@ class Cancellation:
 
     success: bool
     message: str
-
-
-@dataclass(frozen=True)
-class Page:
-    """Some of the tasks that match, how many do in all (0: not counted), and what asks for the next page."""
-
-    tasks: Sequence[Task]
-    total: int
-    next_token: str
 
 
 @dataclass(frozen=True)
@@ -94,39 +88,33 @@ class TaskService(Creation):
     # -- tasks --------------------------------------------------------------
 
     def get(self, task_id: str, promise: Promise[Task]) -> None:
-        """The promise gets the task as it is now, or a TaskNotFoundError. Raises ExhaustedError."""
+        """The promise gets the task as it is now, or a TaskNotFoundError. Raises ExhaustedError.
+
+        A payload or result that is large is not read: the task's `unread` says
+        so, and `whole` reads it.
+        """
         validation.check_task_id(task_id)
         self._reads.submit(task_id, promise)
 
-    def logs(self, task_id: str) -> Sequence[TaskLog]:
-        """The whole history of a task, oldest first."""
-        validation.check_task_id(task_id)
+    def whole(self, task: Task, reserve: Reserve) -> Task:
+        """The task as it is now, with what `get` did not read. Raises TaskNotFoundError, ExhaustedError."""
+        reserve(READ_FACTOR * task.unread)
+        return self._database.read(lambda connection: _existing(connection, task.task_id, None))
 
-        def read(connection: Connection) -> Sequence[TaskLog]:
-            _existing(connection, task_id)
-            return logs.of_task(connection, task_id)
+    def logs(self, listing: LogListing, reserve: Reserve = unbounded) -> LogPage:
+        """The history of a task, oldest first, or a page of it. Raises ExhaustedError of `reserve`."""
+        validation.check_task_id(listing.task_id)
+        validation.check_log_page(listing.page_size, MAX_LOG_PAGE)
+        return self._database.read(lambda connection: read_history(connection, listing, reserve))
 
-        return self._database.read(read)
-
-    def page(self, listing: Listing) -> Page:
-        """One page of the tasks that match, newest first."""
+    def page(self, listing: Listing, reserve: Reserve = unbounded) -> Page:
+        """One page of the tasks that match, newest first. Raises ExhaustedError of `reserve`."""
         validation.check_listing(listing)
-        wanted = Filter(
-            status=Status(listing.status) if listing.status else None,
-            priority=None if listing.priority < 0 else listing.priority,
-            task_type=listing.task_type or None,
-        )
-        limit = listing.page_size or validation.DEFAULT_PAGE_SIZE
-        after = listing.after() if listing.page_token else ""
-        offset = (max(1, listing.page) - 1) * limit
-
-        # One more than is asked for tells whether there is another page.
-        found = self._database.read(
-            lambda connection: tasks.page(connection, wanted, limit=limit + 1, offset=offset, after=after)
-        )
-        total = 0 if after else self._counted(wanted, lambda connection: tasks.count(connection, wanted))
-        more = listing.token(found[limit - 1].task_id) if len(found) > limit else ""
-        return Page(found[:limit], total, more)
+        found, more = self._database.read(lambda connection: read_page(connection, listing, reserve))
+        wanted = filter_of(listing)
+        counts = not listing.page_token
+        total = self._counted(wanted, lambda connection: tasks.count(connection, wanted)) if counts else 0
+        return Page(found, total, more)
 
     def _counted(self, key: Hashable, count: Callable[[Connection], R]) -> R:
         counted: R = self._counts.get(key, lambda: self._database.read(count))
@@ -182,12 +170,12 @@ class TaskService(Creation):
 
 
 def _read(connection: Connection, items: Sequence[str]) -> list[Task | Exception]:
-    found = tasks.get_all(connection, items)
+    found = tasks.get_all(connection, items, INLINE_BYTES)
     return [found.get(task_id) or TaskNotFoundError(task_id) for task_id in items]
 
 
-def _existing(connection: Connection, task_id: str) -> Task:
-    task = tasks.get(connection, task_id)
+def _existing(connection: Connection, task_id: str, most: int | None = 0) -> Task:
+    task = tasks.get(connection, task_id, most)
     if task is None:
         raise TaskNotFoundError(task_id)
     return task

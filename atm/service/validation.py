@@ -34,6 +34,9 @@ MAX_BATCH = 1000
 DEFAULT_PAGE_SIZE = 20
 MAX_PAGE_SIZE = 500
 
+#: What a page shows of its tasks: all, or no payloads and results.
+FULL, BASIC = 0, 1
+
 #: How much of a digest a page token holds: enough to notice a mistake.
 _SEAL_LENGTH = 12
 _TASK_ID = re.compile(r"[0-9A-Za-z-]{1,36}")
@@ -72,6 +75,12 @@ class Listing:
     page: int = 0
     page_size: int = 0
     page_token: str = ""
+    view: int = FULL
+
+    @property
+    def basic(self) -> bool:
+        """Whether payloads and results are not asked for."""
+        return self.view == BASIC
 
     def token(self, after: str) -> str:
         """What asks for the tasks of this listing that come after the one with this id."""
@@ -169,6 +178,15 @@ def check_listing(listing: Listing) -> None:
     if listing.page < 0:
         wrong.add("page", f"must be 1 or more, not {listing.page}")
     wrong.within(listing.page_size, 0, MAX_PAGE_SIZE, "page_size")
+    if listing.view not in (FULL, BASIC):
+        wrong.add("view", f"must be FULL (0) or BASIC (1), not {listing.view}")
+    wrong.raise_if_any()
+
+
+def check_log_page(page_size: int, largest: int) -> None:
+    """Raises InvalidArgumentError for a number of rows that no page has."""
+    wrong = _Violations()
+    wrong.within(page_size, 0, largest, "page_size")
     wrong.raise_if_any()
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import Table
 from sqlalchemy.engine import Connection, CursorResult, Dialect
 from sqlalchemy.exc import DBAPIError
 
-from atm.models import UtcDateTime
+from atm.models import JsonText, UtcDateTime
 
 Convert = Callable[[Any], Any]
 
@@ -169,22 +169,39 @@ def insertion(
     ]
 
 
+#: With `most`, how many bytes of a row were not read.
+UNREAD = "unread"
+
+
 def select_all(
-    connection: Connection, table: Table, columns: tuple[str, ...], ids: Sequence[str], lock: bool = False
+    connection: Connection,
+    table: Table,
+    columns: tuple[str, ...],
+    ids: Sequence[str],
+    *,
+    lock: bool = False,
+    most: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Those of the rows with these ids that there are; with `lock` nobody changes them until the commit."""
+    """Those of the rows with these ids that there are; with `lock` nobody changes them until the commit.
+
+    With `most`, JSON of more bytes than that is not read, but None, and UNREAD
+    in each row says how many bytes that were.
+    """
     if not ids:
         return []
     statement = Statement(connection, table)
     (key,) = table.primary_key.columns.keys()
+    wanted = _names(connection.dialect, columns) if most is None else _sized(connection, table, columns, most)
     # SQLite locks the whole database when the transaction begins.
     locking = " FOR UPDATE" if lock and not _binds(connection) else ""
     statement.text = (
-        f"SELECT {_names(connection.dialect, columns)} FROM {table.name}{_by_key(connection)} "
+        f"SELECT {wanted} FROM {table.name}{_by_key(connection)} "
         f"WHERE {key} IN ({', '.join(statement.put(key, dict.fromkeys(ids)))}){locking}"
     )
     found = _execute(connection, statement).all()
     readers = [(name, _readers(table, connection.dialect)[name]) for name in columns]
+    if most is not None:
+        readers.append((UNREAD, None))
     return [
         {
             name: value if read is None else read(value)
@@ -192,6 +209,20 @@ def select_all(
         }
         for row in found
     ]
+
+
+def _sized(connection: Connection, table: Table, columns: tuple[str, ...], most: int) -> str:
+    """What is selected of `columns` and UNREAD, where JSON of more than `most` bytes is not to be read."""
+    parts, sizes = [], ["0"]
+    for name in columns:
+        quoted = _names(connection.dialect, (name,))
+        if isinstance(table.c[name].type, JsonText):
+            # SQLite counts characters of a text.
+            size = f"LENGTH(CAST({quoted} AS BLOB))" if _binds(connection) else f"LENGTH({quoted})"
+            sizes.append(f"CASE WHEN {size} > {most} THEN {size} ELSE 0 END")
+            quoted = f"CASE WHEN {size} <= {most} THEN {quoted} END"
+        parts.append(quoted)
+    return ", ".join([*parts, " + ".join(sizes)])
 
 
 def change(

@@ -21,6 +21,8 @@ from atm.store.logs import NewRow
 TASK = Task.__table__  # type: ignore[attr-defined]
 
 _COLUMNS = tuple(column.name for column in TASK.c)
+_VALUE_COLUMNS = ("task_id", "payload", "result")
+_BASIC_COLUMNS = tuple(name for name in _COLUMNS if name not in ("payload", "result"))
 _BIRTH = itemgetter(_COLUMNS.index("task_id"), _COLUMNS.index("created_at"))
 
 
@@ -36,15 +38,37 @@ def insert_tasks(connection: Connection, items: Sequence[Task]) -> Sequence[Task
     return items
 
 
-def get(connection: Connection, task_id: str) -> Task | None:
-    """The task with this id, or None."""
-    return get_all(connection, [task_id]).get(task_id)
+def get(connection: Connection, task_id: str, most: int | None = None) -> Task | None:
+    """The task with this id, or None; for `most` see `get_all`."""
+    return get_all(connection, [task_id], most).get(task_id)
 
 
-def get_all(connection: Connection, task_ids: Sequence[str]) -> dict[str, Task]:
-    """Those of these tasks that there are."""
-    rows = bulk.select_all(connection, TASK, _COLUMNS, task_ids)
+def get_all(connection: Connection, task_ids: Sequence[str], most: int | None = None) -> dict[str, Task]:
+    """Those of these tasks that there are.
+
+    With `most`, a payload or result of more bytes of JSON is not read: it is
+    empty, and the task's `unread` says how many bytes are missing.
+    """
+    rows = bulk.select_all(connection, TASK, _COLUMNS, task_ids, most=most)
     return {row["task_id"]: Task.of_checked(row) for row in rows}
+
+
+def get_basic(connection: Connection, task_ids: Sequence[str]) -> dict[str, Task]:
+    """Those of these tasks that there are, without payload and result."""
+    rows = bulk.select_all(connection, TASK, _BASIC_COLUMNS, task_ids)
+    return {row["task_id"]: Task.of_checked({**row, "payload": {}}) for row in rows}
+
+
+def read_values(connection: Connection, items: Sequence[Task]) -> None:
+    """Reads what is unread of these tasks. What is not there any more is marked as omitted."""
+    ids = [task.task_id for task in items]
+    rows = {row["task_id"]: row for row in bulk.select_all(connection, TASK, _VALUE_COLUMNS, ids)}
+    for task in items:
+        if row := rows.get(task.task_id):
+            task.__dict__.update(row)
+            task.__dict__["unread"] = 0
+        else:
+            task.omit_unread()
 
 
 #: What a worker has to know of a task to start it, and what decides whether it may.
@@ -88,13 +112,26 @@ class Filter:
 def page(
     connection: Connection, wanted: Filter, *, limit: int, offset: int = 0, after: str = ""
 ) -> list[Task]:
-    """Up to `limit` tasks that match, newest first, from an offset or after the one with this id."""
+    """The tasks of `page_ids`, whole: only for few, or small ones."""
+    ids = page_ids(connection, wanted, limit=limit, offset=offset, after=after)
+    found = get_all(connection, ids)
+    return [found[task_id] for task_id in ids if task_id in found]
+
+
+def page_ids(
+    connection: Connection, wanted: Filter, *, limit: int, offset: int = 0, after: str = ""
+) -> list[str]:
+    """The ids of up to `limit` tasks that match, newest first, from an offset or after the one with this id.
+
+    What is read of them is then bounded by whoever asks: a page can be larger
+    than the memory of a server.
+    """
     # Ids are UUIDs of version 7: their order is the order of creation.
-    query = select(TASK).where(*wanted.clauses()).order_by(TASK.c.task_id.desc()).limit(limit)
+    query = select(TASK.c.task_id).where(*wanted.clauses()).order_by(TASK.c.task_id.desc()).limit(limit)
     # It begins with the type, too, and does not have them in this order.
     query = query.with_hint(TASK, "IGNORE INDEX (ix_task_waiting)", "mysql")
     query = query.where(TASK.c.task_id < after) if after else query.offset(offset)
-    return [Task.of_checked(row) for row in connection.execute(query).mappings()]
+    return list(connection.execute(query).scalars())
 
 
 def count(connection: Connection, wanted: Filter) -> int:
@@ -243,10 +280,13 @@ def prune(connection: Connection, before: datetime, limit: int) -> int:
     return len(ids)
 
 
-def of_requests(connection: Connection, request_ids: Sequence[str]) -> dict[str, Task]:
-    """The tasks that these requests have made, by request."""
-    rows = connection.execute(select(TASK).where(TASK.c.request_id.in_(request_ids))).mappings()
-    return {row["request_id"]: Task.of_checked(row) for row in rows}
+def of_requests(
+    connection: Connection, request_ids: Sequence[str], most: int | None = None
+) -> dict[str, Task]:
+    """The tasks that these requests have made, by request; for `most` see `get_all`."""
+    query = select(TASK.c.task_id).where(TASK.c.request_id.in_(request_ids))
+    found = get_all(connection, list(connection.execute(query).scalars()), most)
+    return {str(task.request_id): task for task in found.values()}
 
 
 def held_by(connection: Connection, worker_id: str, limit: int) -> list[Task]:

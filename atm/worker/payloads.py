@@ -16,6 +16,8 @@ from atm.worker.texts import name_of, plain, text_of
 
 #: Names and values of a result together, in bytes of UTF-8.
 MAX_RESULT_BYTES = 1024 * 1024
+#: Names: each costs up to 12 bytes more on the wire, and a task has to fit into an answer of 4 MiB.
+MAX_RESULT_NAMES = 100_000
 
 
 class PayloadError(Exception):
@@ -74,6 +76,10 @@ def _encode(value: Any) -> dict[str, str]:
     except BaseException as error:
         # What encoding says of it names no place within the value.
         raise ResultError(fault_in(mapping) or f"{name_of(error)}: {text_of(error)}") from error
+    if len(result) > MAX_RESULT_NAMES:
+        raise ResultError(
+            f"it has {len(result)} names, {MAX_RESULT_NAMES} are allowed; return a list, or less"
+        )
     sizes = {key: len(key.encode()) + len(text.encode()) for key, text in result.items()}
     if (size := sum(sizes.values())) > MAX_RESULT_BYTES:
         largest = max(sizes, key=sizes.__getitem__)

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fix_system import System
@@ -33,16 +34,39 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_node_client_made_from_the_proto_runs_a_task(system: System, node: Path) -> None:
+def _run(node: Path, program: str, address: str) -> Any:
+    """What a program of the folder says, which is JSON."""
     run = subprocess.run(
-        ["node", "client.js", system.address, str(ROOT / "proto/task_service.proto")],
+        ["node", program, address, str(ROOT / "proto/task_service.proto")],
         cwd=node,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
     )
     assert run.returncode == 0, run.stderr
-    said = json.loads(run.stdout)
+    return json.loads(run.stdout)
+
+
+def test_a_node_client_with_the_defaults_of_grpc_reads_all_that_may_be_written(
+    system: System, node: Path
+) -> None:
+    said = _run(node, "read_all.js", system.address)
+    total = system.client().get_statistics().total - said["batch"]
+    assert (said["byNumber"], said["byToken"]) == (total, total)
+    assert 0 < said["marked"] < 6
+    # The newest, which was asked for by number, is another one.
+    assert said["wholeByToken"] == 6
+    assert said["pages"] > 3
+    # Five attempts of 950 lines, each with its start and its end, and the first row and the whole error.
+    assert said["rows"] == said["rowIds"] > 5 * 950
+    assert said["logs"] < said["rows"]
+    assert said["end"] == "FAILED"
+    assert "rows are left out here" in said["said"]
+    assert said["batch"] == 900
+
+
+def test_a_node_client_made_from_the_proto_runs_a_task(system: System, node: Path) -> None:
+    said = _run(node, "client.js", system.address)
     assert said["created"] == "PENDING"
     assert said["task"]["status"] == "SUCCESS"
     assert said["task"]["result"] == {"from": "node"}

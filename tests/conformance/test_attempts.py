@@ -25,6 +25,7 @@ from atm.models import Task, now
 from atm.scheduler.relay import Relay
 from atm.service.attempts import AttemptService, Behind, Claim, Line, Progress, Report
 from atm.service.dispatch import Dispatcher
+from atm.service.history import LogListing
 from atm.service.outcomes import Cancelled, Failed, HandedBack, Outcome, Succeeded, TimedOut, WorkerLost
 from atm.service.task_service import TaskService
 from atm.service.validation import Listing, NewTask
@@ -48,7 +49,7 @@ def test_ok_means_that_the_task_and_its_first_row_are_there(
 ) -> None:
     task = creation.create(NOW)
     assert _get(database, task.task_id) == task
-    rows = service.logs(task.task_id)
+    rows = service.logs(LogListing(task.task_id)).rows
     assert [(row.log_type, row.from_status, row.to_status) for row in rows] == [
         (LogType.STATE_CHANGE, "", Status.PENDING)
     ]
@@ -81,7 +82,7 @@ def test_a_worker_that_was_given_up_on_can_write_nothing_more(
     assert first.finish(task.task_id, 1, Succeeded({"stale": "1"})) is None
     assert second.finish(task.task_id, 2, Succeeded({"fresh": "1"})) is Status.SUCCESS
     assert _get(database, task.task_id).result == {"fresh": "1"}
-    messages = [row.message for row in service.logs(task.task_id)]
+    messages = [row.message for row in service.logs(LogListing(task.task_id)).rows]
     assert "late" not in messages
     assert any("the result of attempt 1 was refused" in message for message in messages)
     check_history(database)
@@ -119,7 +120,7 @@ def test_a_move_that_comes_too_late_leaves_no_row(
     assert AttemptService(database, "w").claim(task.task_id, 1)
     late = Move(task.task_id, Status.PENDING, 0, Status.CANCELLED, "cancelled")
     assert not database.write(lambda connection: tasks.move(connection, late, task.created_at))
-    assert Status.CANCELLED not in [row.to_status for row in service.logs(task.task_id)]
+    assert Status.CANCELLED not in [row.to_status for row in service.logs(LogListing(task.task_id)).rows]
     check_history(database)
 
 
@@ -165,11 +166,11 @@ def test_an_end_whose_answer_was_lost_is_known_when_it_is_told_again(
         assert AttemptService(database, "next").claim(task.task_id, 2)
     before = _get(database, task.task_id)
     assert attempts.finish(task.task_id, 1, outcome) is status
-    assert not any("refused" in row.message for row in service.logs(task.task_id))
+    assert not any("refused" in row.message for row in service.logs(LogListing(task.task_id)).rows)
     # Somebody else's is not, nor another end than that.
     assert AttemptService(database, "other").finish(task.task_id, 1, outcome) is None
     assert attempts.finish(task.task_id, 1, Failed(Reason.HANDLER_ERROR, "something else")) is None
-    assert len([row for row in service.logs(task.task_id) if "refused" in row.message]) == 2
+    assert len([row for row in service.logs(LogListing(task.task_id)).rows if "refused" in row.message]) == 2
     assert _get(database, task.task_id) == before
     check_history(database)
 
@@ -186,7 +187,7 @@ def test_so_is_the_end_of_a_task_that_was_cancelled(
     service.cancel(task.task_id, "ann")
     for _ in range(2):
         assert attempts.finish(task.task_id, 1, outcome) is Status.CANCELLED
-    assert not any("refused" in row.message for row in service.logs(task.task_id))
+    assert not any("refused" in row.message for row in service.logs(LogListing(task.task_id)).rows)
     check_history(database)
 
 

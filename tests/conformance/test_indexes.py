@@ -20,11 +20,14 @@ from atm.scheduler.pruner import Pruner
 from atm.scheduler.relay import Relay
 from atm.scheduler.rescuer import Rescuer
 from atm.scheduler.timeout_sweeper import TimeoutSweeper
+from atm.service.answers import unbounded
 from atm.service.attempts import AttemptService
 from atm.service.dispatch import Dispatcher
+from atm.service.history import LogListing, read_history
+from atm.service.listing import read_page
 from atm.service.outcomes import Succeeded
 from atm.service.task_service import TaskService
-from atm.service.validation import NewTask
+from atm.service.validation import Listing, NewTask
 from atm.states import Status
 from atm.store import logs, schema, servers, tasks, waiting, workers
 from atm.store.database import Database
@@ -104,14 +107,23 @@ def _due(connection: Connection, ahead: timedelta) -> object:
 #: By name: what is done, and how many reads are plenty.
 ASKED: dict[str, tuple[Callable[[Connection], Any], int]] = {
     "a task": (lambda c: tasks.get(c, _AN_ID), 5),
+    "what of a task is large": (lambda c: tasks.get(c, _AN_ID, 0), 5),
     "its history": (lambda c: logs.of_task(c, _AN_ID), 10),
+    "a page of its history": (lambda c: read_history(c, LogListing(_AN_ID, 10), unbounded), 15),
+    "its newest change": (lambda c: logs.newest_change(c, _AN_ID, 0), 10),
+    "how long its history is": (lambda c: logs.count_after(c, _AN_ID, 0), 10),
+    "a page of tasks": (lambda c: read_page(c, Listing(), unbounded), 70),
+    "a page of tasks of a type": (lambda c: read_page(c, Listing(task_type="http_request"), unbounded), 90),
     "a request": (lambda c: tasks.of_requests(c, ["request-77"]), 5),
-    "the first page": (lambda c: tasks.page(c, Filter(), limit=21), 50),
-    "a page far in": (lambda c: tasks.page(c, Filter(), limit=21, after=_TOKEN), 50),
-    "the first of a status": (lambda c: tasks.page(c, Filter(status=Status.FAILED), limit=21), 60),
-    "a status far in": (lambda c: tasks.page(c, Filter(status=Status.FAILED), limit=21, after=_TOKEN), 60),
-    "the first of a priority": (lambda c: tasks.page(c, Filter(priority=1), limit=21), 60),
-    "the first of a type": (lambda c: tasks.page(c, Filter(task_type="http_request"), limit=21), 60),
+    "the first page": (lambda c: tasks.page_ids(c, Filter(), limit=21), 50),
+    "a page far in": (lambda c: tasks.page_ids(c, Filter(), limit=21, after=_TOKEN), 50),
+    "the first of a status": (lambda c: tasks.page_ids(c, Filter(status=Status.FAILED), limit=21), 60),
+    "a status far in": (
+        lambda c: tasks.page_ids(c, Filter(status=Status.FAILED), limit=21, after=_TOKEN),
+        60,
+    ),
+    "the first of a priority": (lambda c: tasks.page_ids(c, Filter(priority=1), limit=21), 60),
+    "the first of a type": (lambda c: tasks.page_ids(c, Filter(task_type="http_request"), limit=21), 60),
     "what waits": (lambda c: tasks.page(c, Filter(status=Status.PENDING), limit=500), 4 * WAITING),
     # Some for each list, of which there are six.
     "the types": (lambda c: waiting.task_types(c), 30),
@@ -169,10 +181,10 @@ def test_sweeps_read_only_what_is_due(million: Database) -> None:
 
 
 def test_an_attempt_reads_only_its_own_task(million: Database) -> None:
-    pending = million.read(lambda c: tasks.page(c, Filter(status=Status.PENDING), limit=1))[0]
+    (pending,) = million.read(lambda c: tasks.page_ids(c, Filter(status=Status.PENDING), limit=1))
     worker = AttemptService(million, "w")
-    assert _reads(million, lambda: worker.claim(pending.task_id, 1)) <= 8
-    assert _reads(million, lambda: worker.finish(pending.task_id, 1, Succeeded({"a": "1"}))) <= 8
+    assert _reads(million, lambda: worker.claim(pending, 1)) <= 8
+    assert _reads(million, lambda: worker.finish(pending, 1, Succeeded({"a": "1"}))) <= 8
 
 
 def test_what_a_lost_worker_held_is_taken_back_and_nothing_else_is_read(million: Database) -> None:

@@ -9,6 +9,7 @@ from make_tasks import Tasks
 
 from atm.models import PROGRESS_MESSAGE_LENGTH
 from atm.service.attempts import AttemptService, End
+from atm.service.history import LogListing
 from atm.service.outcomes import (
     MAX_ERROR_MESSAGE,
     Cancelled,
@@ -63,7 +64,7 @@ def test_lines_and_progress_are_stored_while_it_runs_and_with_its_end(
     assert attempts.report(task_id, 1, log.take())
     say()
     assert attempts.finish(task_id, 1, Succeeded({"a": "b"}), log.take()) is Status.SUCCESS
-    lines = [row.message for row in service.logs(task_id) if row.log_type == LogType.INFO]
+    lines = [row.message for row in service.logs(LogListing(task_id)).rows if row.log_type == LogType.INFO]
     assert [lines[0], lines[2], lines[3], lines[5]] == ["before", "after"] * 2
     assert lines[1] == lines[4]
     assert lines[1] == text or storable(text) != text or len(text) > MAX_MESSAGE
@@ -79,7 +80,11 @@ def test_how_an_attempt_failed_is_stored(
     failed = Failed(Reason.HANDLER_ERROR, text, text, retryable)
     status = attempts.finish(task_id, 1, failed)
     assert status is (Status.PENDING if retryable else Status.FAILED)
-    (last, *_) = [row for row in service.logs(task_id) if row.log_type in (LogType.RETRY, LogType.ERROR)]
+    (last, *_) = [
+        row
+        for row in service.logs(LogListing(task_id)).rows
+        if row.log_type in (LogType.RETRY, LogType.ERROR)
+    ]
     assert last.message
     assert len(made.get(task_id).error_message) <= MAX_ERROR_MESSAGE
 
@@ -114,4 +119,4 @@ def test_what_several_attempts_say_is_stored_together(
         ends.append(End(task_id, 1, Succeeded({}), log.take()))
     assert attempts.finish_all(ends) == [Status.SUCCESS] * len(ids)
     for task_id in ids:
-        assert [row.log_type for row in service.logs(task_id)].count(LogType.INFO) == 1
+        assert [row.log_type for row in service.logs(LogListing(task_id)).rows].count(LogType.INFO) == 1

@@ -93,8 +93,9 @@ def test_bad_input_is_told(system: System, client: Client) -> None:
         assert "timeout_ms" in (caught.value.details() or "")
 
 
-def test_a_hundred_who_wait_share_one_subscription(system: System, client: Client) -> None:
-    tasks = [client.create_task("echo", delay=600).task_id for _ in range(100)]
+def test_all_who_wait_share_one_subscription(system: System, client: Client) -> None:
+    # On one connection, which may have a hundred calls at a time.
+    tasks = [client.create_task("echo", delay=600).task_id for _ in range(90)]
     tasks.append(client.create_task("hold", {"until": "all are waited for"}).task_id)
     with redis.Redis.from_url(f"redis://{system.redis_addr}") as direct, _waiting(system, *tasks) as waits:
         channel = f"{system.prefix}:ended"
@@ -102,7 +103,7 @@ def test_a_hundred_who_wait_share_one_subscription(system: System, client: Clien
         system.let_go("all are waited for")
         for task_id in tasks[:-1]:
             client.cancel_task(task_id)
-        assert waits.ends() == ["CANCELLED"] * 100 + ["SUCCESS"]
+        assert waits.ends() == ["CANCELLED"] * 90 + ["SUCCESS"]
 
 
 def test_a_server_that_stops_lets_nobody_wait(new_system: System) -> None:

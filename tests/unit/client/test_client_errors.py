@@ -83,7 +83,10 @@ def test_each_field_violation_is_kept(client: Any, service: FakeTaskService) -> 
     }
 
 
-def test_the_wait_before_another_try_is_in_seconds(client: Any, service: FakeTaskService) -> None:
+def test_the_wait_before_another_try_is_in_seconds(
+    make_client: Any, address: str, service: FakeTaskService
+) -> None:
+    client = make_client(address, retries=False)
     service.answers = [rich_status(Code.RESOURCE_EXHAUSTED, "busy", info("BUSY"), retry_in(250))]
     with pytest.raises(errors.ExhaustedError) as caught:
         client.get_statistics()
