@@ -16,7 +16,7 @@ from sqlalchemy import Table
 from sqlalchemy.engine import Connection, CursorResult, Dialect
 from sqlalchemy.exc import DBAPIError
 
-from atm.models import UtcDateTime
+from atm.columns import UtcDateTime
 
 Convert = Callable[[Any], Any]
 
