@@ -210,6 +210,19 @@ class Leader(SQLModel, table=True):
     acquired_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
 
 
+class SchemaRevision(SQLModel, table=True):
+    """A revision of the schema that an upgrade has begun with; see `store/migrations/revisions.py`."""
+
+    __tablename__ = "schema_revision"
+
+    revision: str = Field(sa_column=Column(ascii_string(32), primary_key=True))
+    # The newest revision that the oldest code brings which goes on with this one.
+    oldest_code: str = Field(sa_column=Column(ascii_string(32), nullable=False))
+    # Of ATM, which has made it.
+    version: str = Field(sa_column=Column(ascii_string(32), nullable=False))
+    begun_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+
+
 # Here and now, not at the first use: rows are made without pydantic's __init__,
 # which would do it, also in processes that are forked early.
 configure_mappers()
