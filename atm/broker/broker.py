@@ -110,7 +110,7 @@ class TaskBroker(RedisBroker):
         args: list[int | str | bytes] = [MAX_WAKE_TOKENS]
         for task_id, attempt, priority in tasks:
             text = encoded(task_id, attempt, priority, at)
-            args += [self._numbers[priority], keys.message_id(task_id, attempt), text]
+            args += [self._numbers[priority > 0], keys.message_id(task_id, attempt), text]
         return int(self._scripts.run("enqueue", self._keys.enqueue, args))
 
     # -- out --------------------------------------------------------------

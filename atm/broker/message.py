@@ -74,11 +74,11 @@ def encoded(task_id: str, attempt: int, priority: int, at: str) -> str:
     Filled into a template, because Dramatiq's encoder takes ten times as long.
     """
     # The id of the task last: it may hold any digits.
-    text = _template(priority).replace(_NUMBER, str(attempt)).replace(_MOMENT, at)
+    text = _template(priority > 0).replace(_NUMBER, str(attempt)).replace(_MOMENT, at)
     return text.replace(_TASK, task_id)
 
 
 @functools.cache
-def _template(priority: int) -> str:
-    message = task_message(_TASK, int(_NUMBER), priority)
+def _template(is_high: bool) -> str:
+    message = task_message(_TASK, int(_NUMBER), is_high)
     return dataclasses.replace(message, message_timestamp=int(_MOMENT)).encode().decode()

@@ -102,6 +102,11 @@ def _of_code(error: exc.DBAPIError, code: Any) -> Failure | None:
     return Failure.OUTAGE if isinstance(error, lost) or error.connection_invalidated else None
 
 
+def is_undecodable(error: BaseException) -> bool:
+    """Whether SQLite holds a text that is not UTF-8."""
+    return isinstance(error, exc.OperationalError) and _mentions(error.orig, ("could not decode to utf-8",))
+
+
 def _mentions(error: BaseException | None, words: tuple[str, ...]) -> bool:
     text = str(error).lower()
     return any(word in text for word in words)
