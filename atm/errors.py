@@ -3,7 +3,8 @@
 AtmError
 ├── SettingsError            a setting cannot be used; the message names it
 ├── SchemaBehindError        the database needs `atm db upgrade`
-├── SchemaRefusedError       the database does not let its schema be read or changed
+├── SchemaNewerError         the database needs a newer ATM
+├── SchemaRefusedError       the database does not let its schema be read or changed, or is not ATM's
 ├── ServiceError             an answer that a caller of the API gets, with a gRPC code
 │   ├── InvalidArgumentError     .violations: field → what is wrong with it
 │   │   └── PacketTooLargeError      more than the database takes at once
@@ -44,11 +45,15 @@ class SettingsError(AtmError):
 
 
 class SchemaBehindError(AtmError):
-    """The database's schema is not the one that this version needs."""
+    """The database's schema is older than this version needs."""
+
+
+class SchemaNewerError(AtmError):
+    """The database's schema was made by a newer version, and this one cannot go on with it."""
 
 
 class SchemaRefusedError(AtmError):
-    """The database does not let its schema be read or changed. The message has its own words."""
+    """The database does not let its schema be read or changed, or is not ATM's. The message says why."""
 
 
 @dataclass(frozen=True)

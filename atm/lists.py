@@ -16,6 +16,11 @@ class TaskList(NamedTuple):
     priority: int
 
 
+def list_for(task_type: str, priority: int) -> TaskList:
+    """The list in which a task with this priority waits, whatever number it is."""
+    return TaskList(task_type, int(priority > 0))
+
+
 class Hint(NamedTuple):
     """This attempt of a task of this list is next. SQL decides whether it is."""
 

@@ -2,72 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, Float, Index, Integer, String, Text
-from sqlalchemy.dialects import mysql
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer
 from sqlalchemy.orm import configure_mappers
-from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
+from atm.columns import (
+    BigWhole,
+    JsonList,
+    JsonMap,
+    LongText,
+    Real,
+    UtcDateTime,
+    Whole,
+    ascii_string,
+    exact_string,
+)
 from atm.states import WorkerStatus
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """UTC with microseconds; aware in Python, DATETIME(6) in MySQL."""
-
-    impl = DateTime
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Any) -> Any:
-        if dialect.name in ("mysql", "mariadb"):
-            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
-        return dialect.type_descriptor(DateTime())
-
-    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
-        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
-
-    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
-        return None if value is None else value.replace(tzinfo=UTC)
-
-
-def ascii_string(length: int) -> Any:
-    """Identifiers and names of states: compared byte by byte, case and all."""
-    return String(length).with_variant(mysql.VARCHAR(length, charset="ascii", collation="ascii_bin"), "mysql")
-
-
-def exact_string(length: int) -> Any:
-    """Names that people choose: any language, compared byte by byte."""
-    return String(length).with_variant(
-        mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql"
-    )
-
-
-#: TEXT of MySQL holds 64 KB; a payload may be larger.
-LONG_TEXT = Text().with_variant(mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql")
-
-
-_TO_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
-class JsonText(TypeDecorator[Any]):
-    """A JSON value as text: kept as it was written, unlike in a JSON column of MySQL."""
-
-    impl = LONG_TEXT
-    cache_ok = True
-
-    def process_bind_param(self, value: Any, dialect: Any) -> str | None:
-        return None if value is None else _TO_JSON(value)
-
-    def process_result_value(self, value: str | None, dialect: Any) -> Any:
-        return None if value is None else json.loads(value)
-
-
-#: What MySQL makes of a FLOAT(53), by its own name.
-DOUBLE = Float(53).with_variant(mysql.DOUBLE(asdecimal=False), "mysql")
 
 #: SQLite counts up by itself only on INTEGER.
 BIG_ID = BigInteger().with_variant(Integer, "sqlite")
@@ -109,24 +63,24 @@ class Task(SQLModel, table=True):
     task_id: str = Field(sa_column=Column(ascii_string(TASK_ID_LENGTH), primary_key=True))
     task_type: str = Field(sa_column=Column(exact_string(TASK_TYPE_LENGTH), nullable=False))
     status: str = Field(sa_column=Column(ascii_string(16), nullable=False))
-    priority: int = Field(sa_column=Column(Integer, nullable=False))
-    payload: dict[str, str] = Field(sa_column=Column(JsonText, nullable=False))
-    result: dict[str, str] | None = Field(default=None, sa_column=Column(JsonText))
+    priority: int = Field(sa_column=Column(Whole, nullable=False))
+    payload: dict[str, str] = Field(sa_column=Column(JsonMap("payload"), nullable=False))
+    result: dict[str, str] | None = Field(default=None, sa_column=Column(JsonMap("result")))
     # The worker that holds the task, or that ended it.
     worker_id: str = Field(default="", sa_column=Column(exact_string(WORKER_ID_LENGTH), nullable=False))
     # How often the task was claimed: the fence. It only grows.
-    attempt: int = Field(default=0, sa_column=Column(Integer, nullable=False))
+    attempt: int = Field(default=0, sa_column=Column(Whole, nullable=False))
     # How many of the attempts were followed by a retry that counts.
-    retry_count: int = Field(default=0, sa_column=Column(Integer, nullable=False))
-    max_retry: int = Field(sa_column=Column(Integer, nullable=False))
-    timeout_ms: int = Field(sa_column=Column(BigInteger, nullable=False))
+    retry_count: int = Field(default=0, sa_column=Column(Whole, nullable=False))
+    max_retry: int = Field(sa_column=Column(Whole, nullable=False))
+    timeout_ms: int = Field(sa_column=Column(BigWhole, nullable=False))
     retry_strategy: str = Field(sa_column=Column(ascii_string(16), nullable=False))
-    retry_delay_ms: int = Field(sa_column=Column(BigInteger, nullable=False))
-    retry_backoff_rate: float = Field(sa_column=Column(DOUBLE, nullable=False))
-    retry_max_delay_ms: int = Field(sa_column=Column(BigInteger, nullable=False))
-    error_message: str = Field(default="", sa_column=Column(LONG_TEXT, nullable=False))
+    retry_delay_ms: int = Field(sa_column=Column(BigWhole, nullable=False))
+    retry_backoff_rate: float = Field(sa_column=Column(Real, nullable=False))
+    retry_max_delay_ms: int = Field(sa_column=Column(BigWhole, nullable=False))
+    error_message: str = Field(default="", sa_column=Column(LongText, nullable=False))
     error_reason: str = Field(default="", sa_column=Column(ascii_string(32), nullable=False))
-    progress: float = Field(default=0.0, sa_column=Column(DOUBLE, nullable=False))
+    progress: float = Field(default=0.0, sa_column=Column(Real, nullable=False))
     progress_message: str = Field(
         default="", sa_column=Column(exact_string(PROGRESS_MESSAGE_LENGTH), nullable=False)
     )
@@ -191,9 +145,9 @@ class TaskLog(SQLModel, table=True):
     log_type: str = Field(sa_column=Column(ascii_string(16), nullable=False))
     from_status: str = Field(default="", sa_column=Column(ascii_string(16), nullable=False))
     to_status: str = Field(default="", sa_column=Column(ascii_string(16), nullable=False))
-    message: str = Field(default="", sa_column=Column(LONG_TEXT, nullable=False))
+    message: str = Field(default="", sa_column=Column(LongText, nullable=False))
     worker_id: str = Field(default="", sa_column=Column(exact_string(WORKER_ID_LENGTH), nullable=False))
-    attempt: int = Field(default=0, sa_column=Column(Integer, nullable=False))
+    attempt: int = Field(default=0, sa_column=Column(Whole, nullable=False))
     created_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
 
 
@@ -204,14 +158,14 @@ class TaskConfig(SQLModel, table=True):
 
     task_type: str = Field(sa_column=Column(exact_string(TASK_TYPE_LENGTH), primary_key=True))
     # 0: without limit.
-    default_timeout_ms: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
-    max_retry: int = Field(default=3, sa_column=Column(Integer, nullable=False))
+    default_timeout_ms: int = Field(default=0, sa_column=Column(BigWhole, nullable=False))
+    max_retry: int = Field(default=3, sa_column=Column(Whole, nullable=False))
     retry_strategy: str = Field(default="EXPONENTIAL", sa_column=Column(ascii_string(16), nullable=False))
-    retry_delay_ms: int = Field(default=1000, sa_column=Column(BigInteger, nullable=False))
-    retry_backoff_rate: float = Field(default=2.0, sa_column=Column(DOUBLE, nullable=False))
-    retry_max_delay_ms: int = Field(default=600_000, sa_column=Column(BigInteger, nullable=False))
+    retry_delay_ms: int = Field(default=1000, sa_column=Column(BigWhole, nullable=False))
+    retry_backoff_rate: float = Field(default=2.0, sa_column=Column(Real, nullable=False))
+    retry_max_delay_ms: int = Field(default=600_000, sa_column=Column(BigWhole, nullable=False))
     # How many attempts of this type run at once, on all workers; 0: no limit.
-    max_concurrent: int = Field(default=0, sa_column=Column(Integer, nullable=False))
+    max_concurrent: int = Field(default=0, sa_column=Column(Whole, nullable=False))
     enabled: bool = Field(default=True)
     # thread, async or process: how a worker runs the handler.
     executor: str = Field(default="thread", sa_column=Column(ascii_string(16), nullable=False))
@@ -226,18 +180,18 @@ class Worker(SQLModel, table=True):
 
     worker_id: str = Field(sa_column=Column(exact_string(WORKER_ID_LENGTH), primary_key=True))
     host: str = Field(sa_column=Column(exact_string(255), nullable=False))
-    pid: int = Field(sa_column=Column(Integer, nullable=False))
-    capacity: int = Field(sa_column=Column(Integer, nullable=False))
-    load: int = Field(default=0, sa_column=Column(Integer, nullable=False))
-    task_types: list[str] = Field(sa_column=Column(JsonText, nullable=False))
+    pid: int = Field(sa_column=Column(Whole, nullable=False))
+    capacity: int = Field(sa_column=Column(Whole, nullable=False))
+    load: int = Field(default=0, sa_column=Column(Whole, nullable=False))
+    task_types: list[str] = Field(sa_column=Column(JsonList, nullable=False))
     status: str = Field(default=WorkerStatus.RUNNING, sa_column=Column(ascii_string(16), nullable=False))
     version: str = Field(default="", sa_column=Column(ascii_string(32), nullable=False))
     started_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
     last_heartbeat_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
     # Milliseconds; negative: its clock is behind the database's.
-    clock_ahead_ms: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
+    clock_ahead_ms: int = Field(default=0, sa_column=Column(BigWhole, nullable=False, server_default="0"))
     # The tasks whose handlers hold a thread although their attempts have ended.
-    stuck_tasks: list[str] | None = Field(default=None, sa_column=Column(JsonText))
+    stuck_tasks: list[str] | None = Field(default=None, sa_column=Column(JsonList))
 
 
 class Server(SQLModel, table=True):
@@ -249,15 +203,15 @@ class Server(SQLModel, table=True):
     instance_id: str = Field(sa_column=Column(exact_string(INSTANCE_ID_LENGTH), primary_key=True))
     server_id: str = Field(sa_column=Column(exact_string(SERVER_ID_LENGTH), nullable=False))
     host: str = Field(sa_column=Column(exact_string(255), nullable=False))
-    pid: int = Field(sa_column=Column(Integer, nullable=False))
-    grpc_port: int = Field(sa_column=Column(Integer, nullable=False))
-    worker_port: int = Field(sa_column=Column(Integer, nullable=False))
+    pid: int = Field(sa_column=Column(Whole, nullable=False))
+    grpc_port: int = Field(sa_column=Column(Whole, nullable=False))
+    worker_port: int = Field(sa_column=Column(Whole, nullable=False))
     status: str = Field(default=WorkerStatus.RUNNING, sa_column=Column(ascii_string(16), nullable=False))
     version: str = Field(default="", sa_column=Column(ascii_string(32), nullable=False))
     started_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
     last_heartbeat_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
     # Milliseconds; negative: its clock is behind the database's.
-    clock_ahead_ms: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
+    clock_ahead_ms: int = Field(default=0, sa_column=Column(BigWhole, nullable=False, server_default="0"))
 
 
 class Leader(SQLModel, table=True):
@@ -266,13 +220,26 @@ class Leader(SQLModel, table=True):
     __tablename__ = "leader"
 
     name: str = Field(sa_column=Column(ascii_string(32), primary_key=True))
-    epoch: int = Field(sa_column=Column(BigInteger, nullable=False))
+    epoch: int = Field(sa_column=Column(BigWhole, nullable=False))
     instance_id: str = Field(sa_column=Column(exact_string(INSTANCE_ID_LENGTH), nullable=False))
     acquired_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
     # Until when it leads without renewing. None: a server of an older version took the lead.
     leads_until: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
     # Redis does not answer it: another server that Redis answers may follow it at once.
     without_redis: bool | None = Field(default=None, sa_column=Column(Boolean))
+
+
+class SchemaRevision(SQLModel, table=True):
+    """A revision of the schema that an upgrade has begun with; see `store/migrations/revisions.py`."""
+
+    __tablename__ = "schema_revision"
+
+    revision: str = Field(sa_column=Column(ascii_string(32), primary_key=True))
+    # The newest revision that the oldest code brings which goes on with this one.
+    oldest_code: str = Field(sa_column=Column(ascii_string(32), nullable=False))
+    # Of ATM, which has made it.
+    version: str = Field(sa_column=Column(ascii_string(32), nullable=False))
+    begun_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
 
 
 # Here and now, not at the first use: rows are made without pydantic's __init__,

@@ -17,6 +17,10 @@ STRATEGIES: tuple[Strategy, ...] = ("FIXED", "EXPONENTIAL")
 
 #: No policy waits longer than this: 30 days.
 MAX_DELAY_MS = 30 * 24 * 3600 * 1000
+#: No attempt has longer than this: 30 days.
+MAX_TIMEOUT_MS = MAX_DELAY_MS
+MAX_RETRIES = 1000
+MAX_BACKOFF_RATE = 100.0
 #: Each wait is shortened by up to this share, so that tasks that failed
 #: together do not come back together.
 JITTER = 0.2
@@ -45,7 +49,7 @@ class Retry:
                 raise SettingsError(
                     f"retry {name} {seconds!r}: a number of seconds from 0 to {MAX_DELAY_MS // 1000}"
                 )
-        if not (is_number(self.backoff_rate) and 1 <= self.backoff_rate <= 100):
+        if not (is_number(self.backoff_rate) and 1 <= self.backoff_rate <= MAX_BACKOFF_RATE):
             raise SettingsError(f"retry backoff_rate {self.backoff_rate!r}: a number from 1 to 100")
 
 
@@ -65,14 +69,15 @@ def wait_ms(
 ) -> int:
     """The milliseconds to wait before retry number `retry` (1 is the first).
 
-    At most `max_delay_ms`, at least 0, and within JITTER of the policy's wait.
+    At most `max_delay_ms`, at least 0, and within JITTER of the policy's wait;
+    so for numbers, too, that no policy may have, as an import may bring them.
     """
     wait = float(delay_ms)
     if strategy == "EXPONENTIAL":
         # A float power overflows past 1e308; the cap is far below that.
-        exponent = min(retry - 1, 1000)
+        exponent = max(0, min(retry - 1, 1000))
         try:
-            wait = delay_ms * backoff_rate**exponent
+            wait = delay_ms * min(max(1.0, backoff_rate), MAX_BACKOFF_RATE) ** exponent
         except OverflowError:
             wait = float(max_delay_ms)
     wait = min(wait, max_delay_ms, MAX_DELAY_MS)

@@ -31,6 +31,8 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
     Status.CANCELLED: frozenset(),
     Status.TIMEOUT: frozenset(),
 }
+#: A state that is stored may be none of these: a row may have come by an import, or by hand.
+KNOWN: frozenset[str] = frozenset(Status)
 #: The states in which a task stays.
 FINAL = frozenset(status for status, moves in TRANSITIONS.items() if not moves)
 

@@ -35,14 +35,16 @@ def upgrade(mysql: MysqlOption = None) -> None:
 
 @app.command()
 def status(mysql: MysqlOption = None) -> None:
-    """Tell whether the schema is up to date; exit code 5 when it is behind."""
-    from atm.store.schema import current, head
+    """Tell whether this ATM can work with the schema; exit code 5 when it cannot."""
+    from atm.store.schema import standing
 
-    now, newest = current(_database(mysql)), head()
-    console.write(f"current: {now or 'none'}\nnewest: {newest}\n")
-    if now != newest:
-        console.error(["the schema is behind; `atm db upgrade` brings it up to date"])
+    found = standing(_database(mysql))
+    console.write(f"current: {found.current or 'none'}\nnewest: {found.newest}\n")
+    if found.problem is not None:
+        console.error([str(found.problem)])
         raise typer.Exit(exits.CONFLICT)
+    if found.current != found.newest:
+        console.words("the schema was made by a newer ATM; this one goes on with it")
 
 
 def _database(mysql: str | None) -> URL:

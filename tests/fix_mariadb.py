@@ -13,7 +13,7 @@ import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pymysql
@@ -46,11 +46,12 @@ def missing_reason() -> str:
 class MariaDB:
     """A server with a root and an ordinary user. Its commits are durable, as by default."""
 
-    def __init__(self, folder: Path, buffer_pool: str = "64M") -> None:
+    def __init__(self, folder: Path, buffer_pool: str = "64M", flags: Sequence[str] = ()) -> None:
         self._folder = folder
         # In a folder that is shared, one that starts removes the temporary tables of others.
         self._tmp = folder / "tmp"
         self._buffer_pool = buffer_pool
+        self._flags = flags
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -91,6 +92,7 @@ class MariaDB:
                         "--max-connections=300",
                         "--skip-name-resolve",
                     ),
+                    *self._flags,
                 ],
                 stdout=subprocess.DEVNULL,
                 stderr=log,

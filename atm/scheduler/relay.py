@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from atm.lists import TaskList, lists_of
+from atm.lists import TaskList, list_for
 from atm.service.dispatch import Dispatcher
 from atm.store import waiting
 from atm.store.database import Database
@@ -41,12 +41,12 @@ class Relay:
         clock = self._database.clock
         now = clock.now()
         lists = self._all_lists()
-        rooms = self._dispatcher.room(lists)
+        rooms = self._dispatcher.room([list_for(*of) for of in lists])
         if rooms is None:
             return False
-        open_lists = [of for of in lists if rooms.get(of, self._enough_room) >= self._enough_room]
+        open_lists = [of for of in lists if rooms.get(list_for(*of), self._enough_room) >= self._enough_room]
         found, more = self._due(open_lists, now)
-        due_in = {item.hint.of for item in found}
+        due_in = {item.found_in for item in found}
         self._dispatcher.caught_up([of for of in open_lists if of in rooms and of not in due_in])
         queued = self._dispatcher.relay([item.hint for item in found])
         if not queued:
@@ -61,7 +61,7 @@ class Relay:
     def _all_lists(self) -> list[TaskList]:
         if time.monotonic() - self._listed_at >= _LISTED_SECONDS:
             self._listed_at = time.monotonic()
-            self._lists = lists_of(self._database.read(waiting.task_types))
+            self._lists = self._database.read(waiting.task_lists)
         return self._lists
 
     def _due(self, lists: Sequence[TaskList], now: datetime) -> tuple[list[Due], bool]:
@@ -71,7 +71,7 @@ class Relay:
             return self._database.read(lambda connection: waiting.due(connection, lists, now, now, each))
 
         # Nearly always nothing: one look at the head of each list.
-        lists = list(dict.fromkeys(item.hint.of for item in look(lists, 1)))
+        lists = list(dict.fromkeys(item.found_in for item in look(lists, 1)))
         if not lists:
             return [], False
         each = max(1, BATCH // len(lists))

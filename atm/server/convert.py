@@ -150,10 +150,15 @@ def server(row: Server, leader: Leader) -> pb.Server:
 
 def statistics(found: Statistics) -> pb.GetStatisticsResponse:
     """The counts on the wire."""
-    counted = {"tasks_by_status": found.by_status, "tasks_by_type": found.by_type}
+    counted = {
+        "tasks_by_status": found.by_status,
+        "tasks_by_type": found.by_type,
+        "capacity": total(found.capacity),
+        "load": total(found.load),
+    }
     return _fill(pb.GetStatisticsResponse(), _STATISTICS, {**found.__dict__, **counted})
 
 
 def total(count: int) -> int:
     """A count as the contract's int32."""
-    return min(count, _INT32_MAX)
+    return max(-_INT32_MAX, min(count, _INT32_MAX))

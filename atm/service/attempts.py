@@ -16,8 +16,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from atm.models import PROGRESS_MESSAGE_LENGTH, Task
+from atm.retrying import MAX_TIMEOUT_MS
 from atm.service.outcomes import Failed, HandedBack, Outcome, Succeeded, WorkerLost, decide
-from atm.states import LogType, Status
+from atm.states import KNOWN, LogType, Status
 from atm.store import logs, tasks, waiting
 from atm.store.database import Connection, Database
 from atm.store.logs import NewRow
@@ -79,6 +80,8 @@ class ClaimedTask:
     def of_row(cls, row: Mapping[str, Any], at: datetime) -> ClaimedTask:
         """The task of a row (tasks.START_COLUMNS) whose next attempt is claimed at this moment."""
         same = {name: row[name] for name in _SAME_COLUMNS}
+        # No request and no handler asks for more, but an import may.
+        same["timeout_ms"] = max(0, min(row["timeout_ms"], MAX_TIMEOUT_MS))
         return cls(**same, attempt=row["attempt"] + 1, started_at=at)
 
 
@@ -262,8 +265,9 @@ class AttemptService:
             elif row["due_at"] > at + _CLOCKS_AGREE:
                 early.append(claim.task_id)
             else:
-                moves.append(self._start(row, at))
-                results[place] = ClaimedTask.of_row(row, at)
+                claimed = ClaimedTask.of_row(row, at)
+                moves.append(self._start(row, claimed, at))
+                results[place] = claimed
         if early:
             # Their messages are done with: the relay sends others in time.
             waiting.dispatch_when_due(connection, early)
@@ -290,13 +294,13 @@ class AttemptService:
         certain = last and len(claims) + len(ends) == len(turn)
         tasks.move_all(connection, moves, at, refusals, locked=certain)
 
-    def _start(self, row: Mapping[str, Any], at: datetime) -> Move:
-        attempt, timeout_ms = row["attempt"] + 1, row["timeout_ms"]
+    def _start(self, row: Mapping[str, Any], claimed: ClaimedTask, at: datetime) -> Move:
+        attempt, timeout = claimed.attempt, timedelta(milliseconds=claimed.timeout_ms)
         values = {
             "attempt": attempt,
             "worker_id": self.worker_id,
             "started_at": at,
-            "deadline_at": at + timedelta(milliseconds=timeout_ms) if timeout_ms else None,
+            "deadline_at": at + timeout if timeout else None,
             "dispatch_at": None,
             "progress": 0.0,
             "progress_message": "",
@@ -314,7 +318,8 @@ class AttemptService:
     def _stored(self, connection: Connection, end: End) -> Status | None:
         """The state that this very end has brought about already, where only the answer was lost."""
         for to_status, message in logs.ends_of(connection, end.task_id, end.attempt, self.worker_id):
-            if any(storable(words)[:_SAME_WORDS] in message for words in end.outcome.words):
+            said = any(storable(words)[:_SAME_WORDS] in message for words in end.outcome.words)
+            if said and to_status in KNOWN:
                 return Status(to_status)
         return None
 

@@ -19,7 +19,7 @@ from atm.service.dispatch import Dispatcher
 from atm.service.history import MAX_LOG_PAGE, LogListing, LogPage, read_history
 from atm.service.listing import Page, filter_of, read_page
 from atm.service.validation import Listing
-from atm.states import FINAL, LogType, Reason, Status, WorkerStatus
+from atm.states import FINAL, KNOWN, LogType, Reason, Status, WorkerStatus
 from atm.store import logs, servers, tasks, workers
 from atm.store.database import Connection, Database
 from atm.store.logs import NewRow
@@ -184,6 +184,8 @@ def _existing(connection: Connection, task_id: str, most: int | None = 0) -> Tas
 def _cancel(connection: Connection, task_id: str, requested_by: str, at: datetime) -> Cancellation | None:
     """The answer, or None when the task moved on between reading and writing."""
     task = _existing(connection, task_id)
+    if task.status not in KNOWN:
+        return Cancellation(False, f"the task is in no state that ATM knows: it is {task.status!r}")
     status = Status(task.status)
     if status in FINAL:
         return Cancellation(False, f"the task had already ended: it is {status}")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from atm.errors import FieldViolation, InvalidArgumentError, TaskNotFoundError
 from atm.models import ACTOR_LENGTH, REQUEST_ID_LENGTH, TASK_TYPE_LENGTH
-from atm.retrying import MAX_DELAY_MS, STRATEGIES
+from atm.retrying import MAX_BACKOFF_RATE, MAX_DELAY_MS, MAX_RETRIES, MAX_TIMEOUT_MS, STRATEGIES
 from atm.states import Status
 
 #: Names and values of a payload together, in bytes of UTF-8. What is larger
@@ -21,9 +21,6 @@ from atm.states import Status
 MAX_PAYLOAD_BYTES = 1024 * 1024
 MAX_PAYLOAD_KEYS = 256
 MAX_PAYLOAD_KEY_LENGTH = 255
-MAX_RETRIES = 1000
-#: 30 days.
-MAX_TIMEOUT_MS = 30 * 24 * 3600 * 1000
 #: 366 days.
 MAX_START_DELAY_MS = 366 * 24 * 3600 * 1000
 #: The longest that a WaitTask waits, and what 0 stands for.
@@ -140,7 +137,7 @@ def check_new_task(new: NewTask, batch: _Violations | None = None) -> None:
     if new.retry_strategy and new.retry_strategy not in STRATEGIES:
         wrong.add("retry.strategy", f"must be FIXED or EXPONENTIAL, not {_shown(new.retry_strategy)}")
     wrong.within(new.retry_delay_ms, 0, MAX_DELAY_MS, "retry.delay_ms", " ms")
-    wrong.within(new.retry_backoff_rate, 1, 100, "retry.backoff_rate")
+    wrong.within(new.retry_backoff_rate, 1, MAX_BACKOFF_RATE, "retry.backoff_rate")
     wrong.within(new.retry_max_delay_ms, 0, MAX_DELAY_MS, "retry.max_delay_ms", " ms")
     wrong.within(new.delay_ms, 0, MAX_START_DELAY_MS, "delay_ms", " ms")
     if new.request_id:

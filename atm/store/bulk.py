@@ -16,7 +16,7 @@ from sqlalchemy import Table
 from sqlalchemy.engine import Connection, CursorResult, Dialect
 from sqlalchemy.exc import DBAPIError
 
-from atm.models import JsonText, UtcDateTime
+from atm.columns import JsonMap, UtcDateTime
 
 Convert = Callable[[Any], Any]
 
@@ -216,7 +216,7 @@ def _sized(connection: Connection, table: Table, columns: tuple[str, ...], most:
     parts, sizes = [], ["0"]
     for name in columns:
         quoted = _names(connection.dialect, (name,))
-        if isinstance(table.c[name].type, JsonText):
+        if isinstance(table.c[name].type, JsonMap):
             # SQLite counts characters of a text.
             size = f"LENGTH(CAST({quoted} AS BLOB))" if _binds(connection) else f"LENGTH({quoted})"
             sizes.append(f"CASE WHEN {size} > {most} THEN {size} ELSE 0 END")

@@ -16,8 +16,8 @@ from sqlalchemy.engine import Connection as Connection
 
 from atm.errors import AtmError
 from atm.store.clock import FILE_TIME_RESOLUTION, DatabaseClock, file_time
-from atm.store.engine import READ_ONLY, make_engine
-from atm.store.failures import Failure, NoConnectionError, OutageLog, answer_to, failure_of
+from atm.store.engine import READ_ONLY, make_engine, show_any_text
+from atm.store.failures import Failure, NoConnectionError, OutageLog, answer_to, failure_of, is_undecodable
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +102,10 @@ class Database:
         try:
             return _transact(engine, work)
         except exc.OperationalError as error:
+            if is_undecodable(error):
+                # Not from the start: it makes each value of SQLite slower.
+                show_any_text(self.engine)
+                return _transact(engine, work)
             if not _is_conflict(error):
                 raise
         # Apart from the first try, which is nearly always the last one: a

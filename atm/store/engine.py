@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,16 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
             connection.execute("PRAGMA journal_mode=WAL")
     for pragma in ("synchronous=FULL", f"busy_timeout={_SQLITE_BUSY_MS}"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def show_any_text(engine: Engine) -> None:
+    """From now on texts that are not UTF-8 are read, too: SQLite stores what other programs write."""
+    event.listen(engine, "connect", _read_any_text)
+    engine.dispose()
+
+
+def _read_any_text(connection: Any, _record: Any) -> None:
+    connection.text_factory = partial(str, encoding="utf-8", errors="replace")
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -18,8 +18,9 @@ logger = logging.getLogger(__name__)
 #: An outage that goes on is told again after this many seconds.
 TELL_AGAIN_SECONDS = 60.0
 
-#: Deadlock found; lock wait timeout. The transaction is rolled back and may be tried again.
-_CONFLICTS = {1213, 1205}
+#: Deadlock found; lock wait timeout; a table that an upgrade is just changing, or has just changed.
+#: The transaction is rolled back and may be tried again.
+_CONFLICTS = {1213, 1205, 1684, 1412}
 #: The server, its session or its transaction may only be read: it has become a replica, say.
 _READ_ONLY = {1290, 1792, 1836}
 #: 1290 is said of other options of the server, too.
@@ -99,6 +100,11 @@ def _of_code(error: exc.DBAPIError, code: Any) -> Failure | None:
     # A driver that has lost its place in what the server says raises InternalError.
     lost = exc.OperationalError | exc.InterfaceError | exc.InternalError
     return Failure.OUTAGE if isinstance(error, lost) or error.connection_invalidated else None
+
+
+def is_undecodable(error: BaseException) -> bool:
+    """Whether SQLite holds a text that is not UTF-8."""
+    return isinstance(error, exc.OperationalError) and _mentions(error.orig, ("could not decode to utf-8",))
 
 
 def _mentions(error: BaseException | None, words: tuple[str, ...]) -> bool:

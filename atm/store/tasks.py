@@ -144,7 +144,11 @@ def count_by(connection: Connection, column: str) -> dict[str, int]:
     """How many tasks there are for each value of `status` or `task_type`."""
     key = TASK.c[column]
     rows = connection.execute(select(key, func.count().label("total")).group_by(key))
-    return {row[0]: row.total for row in rows}
+    counts: dict[str, int] = {}
+    for name, total in rows:
+        # Odd values may read alike.
+        counts[name] = counts.get(name, 0) + total
+    return counts
 
 
 class Move(NamedTuple):

@@ -11,6 +11,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.engine import Connection
 
 from atm.models import TaskConfig
+from atm.retrying import MAX_BACKOFF_RATE, MAX_DELAY_MS, MAX_RETRIES, MAX_TIMEOUT_MS, STRATEGIES, Retry
 from atm.store.database import Database, DuplicateError
 
 CONFIG = TaskConfig.__table__  # type: ignore[attr-defined]
@@ -18,7 +19,29 @@ CONFIG = TaskConfig.__table__  # type: ignore[attr-defined]
 
 def all_types(connection: Connection) -> dict[str, TaskConfig]:
     """Every known type and its configuration."""
-    return {row["task_type"]: TaskConfig(**row) for row in connection.execute(select(CONFIG)).mappings()}
+    rows = connection.execute(select(CONFIG)).mappings()
+    return {row["task_type"]: TaskConfig(**{**row, **_within_bounds(row)}) for row in rows}
+
+
+#: What a policy may be at most, 0 being the least. A row may have come by an import, or by hand.
+_MOST = {
+    "default_timeout_ms": MAX_TIMEOUT_MS,
+    "max_retry": MAX_RETRIES,
+    "retry_delay_ms": MAX_DELAY_MS,
+    "retry_max_delay_ms": MAX_DELAY_MS,
+}
+
+
+def _within_bounds(row: Any) -> dict[str, Any]:
+    """The values of a row that no request could have asked for, as the nearest that one could."""
+    odd: dict[str, Any] = {
+        name: max(0, min(row[name], most)) for name, most in _MOST.items() if not 0 <= row[name] <= most
+    }
+    if row["retry_strategy"] not in STRATEGIES:
+        odd["retry_strategy"] = Retry.strategy
+    if not 1 <= row["retry_backoff_rate"] <= MAX_BACKOFF_RATE:
+        odd["retry_backoff_rate"] = min(max(1.0, row["retry_backoff_rate"]), MAX_BACKOFF_RATE)
+    return odd
 
 
 def register(connection: Connection, task_type: str, defaults: dict[str, Any], now: datetime) -> None:

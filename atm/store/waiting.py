@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import TextualSelect, and_, bindparam, select, text, update
 from sqlalchemy.engine import Connection
 
-from atm.lists import Hint, TaskList
-from atm.models import UtcDateTime
+from atm.columns import UtcDateTime
+from atm.lists import Hint, TaskList, list_for
 from atm.states import Status
 from atm.store.tasks import TASK
 
@@ -25,22 +25,24 @@ _LISTS = 100
 
 
 class Due(NamedTuple):
-    """A task that is due, and since when."""
+    """A task that is due, since when, and the type and priority that its row has."""
 
     hint: Hint
     due_at: datetime
+    found_in: TaskList
 
 
-def task_types(connection: Connection) -> list[str]:
-    """Every type of which there are tasks, ended ones too."""
-    found: list[str] = []
-    # A step from type to type in the index, however many tasks there are of each.
-    following = select(TASK.c.task_type).order_by(TASK.c.task_type).limit(1)
-    while (name := connection.execute(following).scalar()) is not None:
-        found.append(name)
-        following = (
-            select(TASK.c.task_type).where(TASK.c.task_type > name).order_by(TASK.c.task_type).limit(1)
-        )
+def task_lists(connection: Connection) -> list[TaskList]:
+    """Every type and priority of which there are tasks, ended ones too."""
+    found: list[TaskList] = []
+    kind, priority = TASK.c.task_type, TASK.c.priority
+    # A step from list to list in the index, however many tasks there are in each.
+    first = select(kind, priority).order_by(kind, priority).limit(1)
+    row = connection.execute(first).first()
+    while row is not None:
+        found.append(TaskList(*row))
+        same_type = first.where(kind == row[0], priority > row[1])
+        row = connection.execute(same_type).first() or connection.execute(first.where(kind > row[0])).first()
     return found
 
 
@@ -59,7 +61,9 @@ def due(
         for place, of in enumerate(some):
             values |= {f"type_{place}": of.task_type, f"priority_{place}": of.priority}
         rows = connection.execute(_heads(len(some)), values)
-        found += [Due(Hint(row[0], row[1] + 1, TaskList(row[3], row[2])), row[4]) for row in rows]
+        for task_id, attempt, priority, task_type, due_at in rows:
+            hint = Hint(task_id, attempt + 1, list_for(task_type, priority))
+            found.append(Due(hint, due_at, TaskList(task_type, priority)))
     return found
 
 

@@ -19,8 +19,7 @@ from pydantic import TypeAdapter
 
 from atm.errors import SettingsError
 from atm.models import TASK_TYPE_LENGTH
-from atm.retrying import Retry, is_number
-from atm.service.validation import MAX_RETRIES, MAX_TIMEOUT_MS
+from atm.retrying import MAX_RETRIES, MAX_TIMEOUT_MS, Retry, is_number
 from atm.worker.callables import Definition, Function, check_callable, is_async
 from atm.worker.payload_types import payload_model
 from atm.worker.texts import name_of, text_of

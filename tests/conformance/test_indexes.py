@@ -14,7 +14,6 @@ from sqlalchemy import event, text
 from sqlalchemy.engine import Connection
 
 from atm.broker.broker import TaskBroker
-from atm.lists import lists_of
 from atm.models import now
 from atm.scheduler.pruner import Pruner
 from atm.scheduler.relay import Relay
@@ -100,7 +99,7 @@ _AN_ID = "01900000-0001-7000-8000-000000012345"
 
 def _due(connection: Connection, ahead: timedelta) -> object:
     """What is due, or whose message would be missed some time from now."""
-    lists = lists_of(waiting.task_types(connection))
+    lists = waiting.task_lists(connection)
     return waiting.due(connection, lists, now(), now() + ahead, 500)
 
 
@@ -126,7 +125,7 @@ ASKED: dict[str, tuple[Callable[[Connection], Any], int]] = {
     "the first of a type": (lambda c: tasks.page_ids(c, Filter(task_type="http_request"), limit=21), 60),
     "what waits": (lambda c: tasks.page(c, Filter(status=Status.PENDING), limit=500), 4 * WAITING),
     # Some for each list, of which there are six.
-    "the types": (lambda c: waiting.task_types(c), 30),
+    "the lists": (lambda c: waiting.task_lists(c), 60),
     "what is due": (lambda c: _due(c, timedelta(0)), 40),
     "what will be due": (lambda c: _due(c, timedelta(days=1)), 40 + 5 * WAITING),
     "what a worker holds": (lambda c: tasks.held_by(c, "nobody", 500), 4 * RUNNING),

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -107,7 +107,9 @@ def test_a_schema_is_upgraded_where_the_option_says(run: Any, monkeypatch: pytes
 def test_the_status_of_a_schema_that_is_behind_is_a_conflict(
     run: Any, monkeypatch: pytest.MonkeyPatch, current: str | None, code: int
 ) -> None:
-    pretend(monkeypatch, "atm.store.schema", current=lambda _url: current, head=lambda: "0002")
+    problem = SchemaBehindError("run `atm db upgrade`") if code else None
+    found = SimpleNamespace(current=current, newest="0002", problem=problem)
+    pretend(monkeypatch, "atm.store.schema", standing=lambda _url: found)
     outcome = run("db", "status", "--mysql", "sqlite:////tmp/x.db")
     assert outcome.code == code
     assert outcome.out == f"current: {current or 'none'}\nnewest: 0002\n"

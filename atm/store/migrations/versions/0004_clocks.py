@@ -1,7 +1,8 @@
 """How far the clock of each worker and each server is ahead of the database's."""
 
 import sqlalchemy as sa
-from alembic import op
+
+from atm.store.migrations import steps
 
 revision = "0004"
 down_revision = "0003"
@@ -13,4 +14,4 @@ def upgrade() -> None:
     for table in ("worker", "server"):
         # With a default: workers of the version before go on adding rows without it.
         column = sa.Column("clock_ahead_ms", sa.BigInteger(), nullable=False, server_default="0")
-        op.add_column(table, column)
+        steps.add_column(table, column)

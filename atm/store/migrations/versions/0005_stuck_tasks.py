@@ -1,8 +1,9 @@
 """Which tasks hold a thread of each worker although their attempts have ended."""
 
 import sqlalchemy as sa
-from alembic import op
 from sqlalchemy.dialects import mysql
+
+from atm.store.migrations import steps
 
 revision = "0005"
 down_revision = "0004"
@@ -15,4 +16,4 @@ TEXT = sa.Text().with_variant(mysql.LONGTEXT(charset="utf8mb4", collation="utf8m
 
 def upgrade() -> None:
     # Without a value: workers of the version before go on adding rows without it.
-    op.add_column("worker", sa.Column("stuck_tasks", TEXT, nullable=True))
+    steps.add_column("worker", sa.Column("stuck_tasks", TEXT, nullable=True))

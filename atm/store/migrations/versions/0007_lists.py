@@ -1,11 +1,12 @@
 """What waits is found by type and priority, and who leads has a lease in SQL."""
 
 import sqlalchemy as sa
-from alembic import op
 from sqlalchemy.dialects import mysql
 
-revision = "0006"
-down_revision = "0005"
+from atm.store.migrations import steps
+
+revision = "0007"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 
@@ -15,8 +16,8 @@ MOMENT = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql")
 
 def upgrade() -> None:
     # Nullable: servers of the version before go on writing this row without them.
-    op.add_column("leader", sa.Column("leads_until", MOMENT, nullable=True))
-    op.add_column("leader", sa.Column("without_redis", sa.Boolean(), nullable=True))
-    op.create_index("ix_task_waiting", "task", ["task_type", "priority", "dispatch_at"])
+    steps.add_column("leader", sa.Column("leads_until", MOMENT, nullable=True))
+    steps.add_column("leader", sa.Column("without_redis", sa.Boolean(), nullable=True))
+    steps.create_index("ix_task_waiting", "task", ["task_type", "priority", "dispatch_at"])
     # Relays of the version before look for what is due without it, for the minutes of a rolling upgrade.
-    op.drop_index("ix_task_dispatch", "task")
+    steps.drop_index("ix_task_dispatch", "task")
