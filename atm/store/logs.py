@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import LargeBinary, cast, func, select
 from sqlalchemy.engine import Connection
 
 from atm.models import TaskLog
@@ -20,10 +20,10 @@ LOG = TaskLog.__table__  # type: ignore[attr-defined]
 MAX_MESSAGE = 16_000
 
 
-def clip(text: str) -> str:
-    """The text, cut to MAX_MESSAGE characters with a word on how much is missing."""
-    more = len(text) - MAX_MESSAGE
-    return text if more <= 0 else f"{text[:MAX_MESSAGE]}… ({more} more characters)"
+def clip(text: str, most: int = MAX_MESSAGE) -> str:
+    """The text, cut to so many characters with a word on how much is missing."""
+    more = len(text) - most
+    return text if more <= 0 else f"{text[:most]}… ({more} more characters)"
 
 
 class NewRow(NamedTuple):
@@ -59,6 +59,29 @@ def ends_of(connection: Connection, task_id: str, attempt: int, worker_id: str) 
         LOG.c.from_status == Status.PROCESSING,
     )
     return [(row.to_status, row.message) for row in connection.execute(query)]
+
+
+class Size(NamedTuple):
+    """How many rows, and bytes of UTF-8 in their messages."""
+
+    rows: int
+    bytes: int
+
+
+def size(connection: Connection, task_id: str) -> Size:
+    """The size of a history. Reads all of it."""
+    # SQLite's length() of a text counts characters.
+    length = func.length(cast(LOG.c.message, LargeBinary))
+    query = select(func.count(), func.coalesce(func.sum(length), 0)).where(LOG.c.task_id == task_id)
+    rows, total = connection.execute(query).one()
+    return Size(int(rows), int(total))
+
+
+def newest_message(connection: Connection, task_id: str) -> str | None:
+    """The message of the last row of a history."""
+    query = select(LOG.c.message).where(LOG.c.task_id == task_id).order_by(LOG.c.log_id.desc()).limit(1)
+    message: str | None = connection.execute(query).scalar()
+    return message
 
 
 def of_task(connection: Connection, task_id: str) -> Sequence[TaskLog]:
