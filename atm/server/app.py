@@ -33,7 +33,7 @@ from atm.scheduler.recovery import MessageRecovery
 from atm.scheduler.relay import Relay
 from atm.scheduler.rescuer import Rescuer
 from atm.scheduler.timeout_sweeper import TimeoutSweeper
-from atm.server import bad_metadata
+from atm.server import callers_faults
 from atm.server.error_boundary import BoundedServer
 from atm.server.listener import Listener
 from atm.server.ports import Ports, with_usable_host
@@ -76,7 +76,7 @@ def run(settings: Settings) -> int:
     address that cannot be listened on, or when its workers refuse theirs.
     """
     logs.configure(settings.log_level)
-    bad_metadata.log_occasionally()
+    callers_faults.log_occasionally()
     settings = with_usable_host(settings)
     if settings.upgrade_db:
         before, after = schema.upgrade(settings.sql_url)
