@@ -59,6 +59,13 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session
+def mutations(session: nox.Session) -> None:
+    """10,000 valid calls with random bytes changed: a table of what they got; `-- --calls 1000 --seed 3`."""
+    session.install("-e", ".[dev]")
+    session.run("python", "-m", "mutations", *session.posargs, env={"PYTHONPATH": "tests"})
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """ATM and its peers, measured side by side; `-- --runs 1 --only "ATM idle"` for a part."""
     session.install("-e", ".[dev,bench]")

@@ -62,3 +62,20 @@ def close_stdout(context: Context, payload: dict[str, str]) -> None:
     """Closes the stream that all share."""
     sys.stdout.close()
     sys.stderr.close()
+
+
+def _log_much(context: Context, payload: dict[str, str]) -> None:
+    for number in range(int(payload["times"])):
+        context.logger.warning("noise %d", number)
+
+
+@handler("log_much", max_retry=0)
+def log_much(context: Context, payload: dict[str, str]) -> None:
+    """Logs `times` lines."""
+    _log_much(context, payload)
+
+
+@handler("log_much_isolated", max_retry=0, isolation="process")
+def log_much_isolated(context: Context, payload: dict[str, str]) -> None:
+    """The same, in a process of its own."""
+    _log_much(context, payload)

@@ -34,6 +34,7 @@ from atm.scheduler.recovery import MessageRecovery
 from atm.scheduler.relay import Relay
 from atm.scheduler.rescuer import Rescuer
 from atm.scheduler.timeout_sweeper import TimeoutSweeper
+from atm.server import callers_faults
 from atm.server.admission import Admission
 from atm.server.call_loop import new_server
 from atm.server.error_boundary import BoundedServer
@@ -83,6 +84,7 @@ def run(settings: Settings) -> int:
     address that cannot be listened on, or when its workers refuse theirs.
     """
     logs.configure(settings.log_level)
+    callers_faults.log_occasionally()
     settings = with_usable_host(settings)
     if settings.upgrade_db:
         before, after = schema.upgrade(settings.sql_url)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from atm.models import PROGRESS_MESSAGE_LENGTH, Task
 from atm.retrying import MAX_TIMEOUT_MS
+from atm.service.history_bound import HistoryBound
 from atm.service.outcomes import Failed, HandedBack, Outcome, Succeeded, WorkerLost, decide
 from atm.states import KNOWN, LogType, Status
 from atm.store import logs, tasks, waiting
@@ -140,8 +141,9 @@ def _is_behind(row: Mapping[str, Any] | None, claim: Claim) -> bool:
 class AttemptService:
     """The attempts of one worker in SQL (or, for a server, those that it takes back)."""
 
-    def __init__(self, database: Database, worker_id: str) -> None:
+    def __init__(self, database: Database, worker_id: str, bound: HistoryBound | None = None) -> None:
         self._database = database
+        self._bound = bound or HistoryBound()
         self.worker_id = worker_id
 
     def claim(self, task_id: str, attempt: int) -> ClaimedTask | None:
@@ -199,7 +201,7 @@ class AttemptService:
         def work(connection: Connection) -> bool:
             if not tasks.holds(connection, task_id, attempt):
                 return False
-            logs.add(connection, self._lines(task_id, attempt, report))
+            logs.add(connection, self._lines(connection, task_id, attempt, report))
             if report.progress is not None:
                 self._touch_progress(connection, task_id, attempt, report.progress)
             return True
@@ -287,7 +289,7 @@ class AttemptService:
         for place, end, task in ending:
             move = decide(task, end.outcome, at, self.worker_id)
             if end.report.lines:
-                move = move._replace(before=self._lines(end.task_id, end.attempt, end.report))
+                move = move._replace(before=self._lines(connection, end.task_id, end.attempt, end.report))
             moves.append(move)
             results[place] = move.to_status
         # Committed in the same packet only where no guard can fail.
@@ -329,8 +331,9 @@ class AttemptService:
         )
         return self._remark(end.task_id, end.attempt, said, at)
 
-    def _lines(self, task_id: str, attempt: int, report: Report) -> list[NewRow]:
-        return [self._remark(task_id, attempt, line.message, line.at) for line in report.lines]
+    def _lines(self, connection: Connection, task_id: str, attempt: int, report: Report) -> Sequence[NewRow]:
+        lines = [self._remark(task_id, attempt, line.message, line.at) for line in report.lines]
+        return self._bound.kept(connection, lines)
 
     def _touch_progress(self, connection: Connection, task_id: str, attempt: int, progress: Progress) -> None:
         words = progress.message[:PROGRESS_MESSAGE_LENGTH]

@@ -13,8 +13,9 @@ from typing import Any
 
 from atm.models import Task
 from atm.retrying import wait_ms
+from atm.service.history_bound import BRIEF_MESSAGE, DETAILED_RETRIES
 from atm.states import LogType, Reason, Status
-from atm.store.logs import NewRow
+from atm.store.logs import NewRow, clip
 from atm.store.tasks import Move
 from atm.values import storable
 
@@ -197,6 +198,8 @@ class _Ending:
         message = f"{said}; retry {retry} of {task.max_retry} in {wait / 1000:.1f} s"
         if traceback:
             message += f"\n{traceback}"
+        if task.attempt > DETAILED_RETRIES:
+            message = clip(message, BRIEF_MESSAGE)
         return self.pending(log_type, message, self.at + timedelta(milliseconds=wait), {"retry_count": retry})
 
     def _move(self, to_status: Status, log_type: LogType, message: str, values: dict[str, Any]) -> Move:

@@ -18,7 +18,7 @@ from pymysql.constants import CLIENT
 from sqlalchemy import create_engine, event, exc
 from sqlalchemy.engine import URL, Connection, Engine
 
-from atm.errors import PacketTooLargeError
+from atm.errors import PacketTooLargeError, SettingsError
 from atm.host_port import split_host_port
 
 READ_ONLY = "atm_read_only"
@@ -141,7 +141,12 @@ _contexts: dict[Any, ssl.SSLContext] = {}
 def _ssl_context(make: Any, options: tuple[Any, ...], files: tuple[float, ...]) -> ssl.SSLContext:
     key = (options, files)
     if key not in _contexts:
-        _contexts[key] = make(dict(options))
+        try:
+            _contexts[key] = make(dict(options))
+        except OSError as error:
+            raise SettingsError(
+                f"--mysql / MYSQL_DSN: a certificate or key cannot be read: {error}"
+            ) from error
     return _contexts[key]
 
 

@@ -23,10 +23,10 @@ _MAX_SHOWN = MAX_MESSAGE + 100
 _MAX_BYTES = 4 * _MAX_SHOWN + 512
 
 
-def clip(text: str) -> str:
-    """The text, cut to MAX_MESSAGE characters with a word on how much is missing."""
-    more = len(text) - MAX_MESSAGE
-    return text if more <= 0 else f"{text[:MAX_MESSAGE]}… ({more} more characters)"
+def clip(text: str, most: int = MAX_MESSAGE) -> str:
+    """The text, cut to so many characters with a word on how much is missing."""
+    more = len(text) - most
+    return text if more <= 0 else f"{text[:most]}… ({more} more characters)"
 
 
 class NewRow(NamedTuple):
@@ -115,6 +115,29 @@ def _shown(connection: Connection, *clauses: Any) -> list[TaskLog]:
     columns = [message if column.name == "message" else column for column in LOG.c]
     query = select(*columns).where(*clauses).order_by(LOG.c.log_id)
     return [TaskLog.model_construct(**row) for row in connection.execute(query).mappings()]
+
+
+class Size(NamedTuple):
+    """How many rows, and bytes of UTF-8 in their messages."""
+
+    rows: int
+    bytes: int
+
+
+def size(connection: Connection, task_id: str) -> Size:
+    """The size of a history. Reads all of it."""
+    query = select(func.count(), func.coalesce(func.sum(_message_bytes(connection)), 0)).where(
+        LOG.c.task_id == task_id
+    )
+    rows, length = connection.execute(query).one()
+    return Size(int(rows), int(length))
+
+
+def newest_message(connection: Connection, task_id: str) -> str | None:
+    """The message of the last row of a history."""
+    query = select(LOG.c.message).where(LOG.c.task_id == task_id).order_by(LOG.c.log_id.desc()).limit(1)
+    message: str | None = connection.execute(query).scalar()
+    return message
 
 
 def of_task(connection: Connection, task_id: str) -> Sequence[TaskLog]:

@@ -46,11 +46,12 @@ class Transcript(LogBuffer):
         self.reports: list[Progress] = []
         self._run = run
 
-    def line(self, message: str) -> None:
+    def line(self, message: str) -> bool:
         """See `LogBuffer`."""
-        super().line(message)
+        is_kept = super().line(message)
         self.lines += [storable(line.message) for line in self.take().lines]
         self._run.look()
+        return is_kept
 
     def progress(self, fraction: float, message: str) -> None:
         """See `LogBuffer`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any, Literal
 
 import httpx
@@ -11,12 +12,12 @@ from atm.errors import NonRetryableError
 from atm.settings import Settings
 from atm.worker.context import Context
 from atm.worker.handlers import handler
+from atm.worker.http_answer import lie_in, read_body, text_of_body
 from atm.worker.public_transport import PublicTransport
+from atm.worker.unpacking import ACCEPTED
 
 _STEPS = 4
 _STEP_SECONDS = 0.5
-#: The most of an answer that becomes part of the result, in bytes.
-MAX_BODY = 256 * 1024
 
 
 @handler("example_task", timeout=60, max_retry=3)
@@ -31,7 +32,7 @@ def example_task(context: Context, payload: dict[str, str]) -> dict[str, Any]:
 
 
 class HttpRequest(BaseModel):
-    """The payload of `http_request`; `timeout` in seconds."""
+    """The payload of `http_request`; `timeout`, of the whole request, in seconds."""
 
     url: str
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = "GET"
@@ -44,6 +45,10 @@ class HttpStatusError(Exception):
     """The answer has a status of 400 or more."""
 
 
+class HttpTimeoutError(Exception):
+    """The request was not done in its time."""
+
+
 class HttpRefusedError(NonRetryableError):
     """The request cannot be made as it is."""
 
@@ -51,20 +56,29 @@ class HttpRefusedError(NonRetryableError):
 @handler("http_request", timeout=60, max_retry=3)
 async def http_request(context: Context, payload: HttpRequest) -> dict[str, Any]:
     """Makes one HTTP request. A status of 400 or more is a failure; redirects are not followed."""
-    transport: httpx.AsyncBaseTransport = httpx.AsyncHTTPTransport()
-    if not Settings.load().http_allow_private:
-        transport = PublicTransport(transport)
+    url = _url(payload)
     try:
-        async with httpx.AsyncClient(transport=transport, timeout=payload.timeout) as client:
+        # For all of it, from the name of the host to the last byte: httpx's own is for each step.
+        async with asyncio.timeout(payload.timeout) as limit, _client() as client:
             request = client.build_request(
-                payload.method, payload.url, headers=payload.headers, content=payload.body.encode()
+                payload.method, url, headers=payload.headers, content=payload.body.encode()
             )
             context.logger.info("%s %s", payload.method, request.url)
             response = await client.send(request, stream=True)
-            body, truncated = await _body(response)
+            body, truncated = await read_body(response)
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise HttpTimeoutError(
+            f"{payload.method} {payload.url} took longer than {payload.timeout:g} s"
+        ) from error
+    except httpx.RemoteProtocolError as error:
+        if (lie := lie_in(error)) is None:
+            raise
+        raise lie from error
     except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError, UnicodeError) as error:
         raise HttpRefusedError(f"{payload.url!r} cannot be requested: {error}") from error
-    text = _text(body, response.charset_encoding)
+    text = text_of_body(body, response.charset_encoding)
     if response.status_code >= 400:
         raise HttpStatusError(f"{payload.method} {payload.url} answered {response.status_code}: {text[:500]}")
     return {
@@ -75,19 +89,26 @@ async def http_request(context: Context, payload: HttpRequest) -> dict[str, Any]
     }
 
 
-def _text(body: bytes, charset: str | None) -> str:
+def _client() -> httpx.AsyncClient:
+    transport: httpx.AsyncBaseTransport = httpx.AsyncHTTPTransport()
+    if not Settings.load().http_allow_private:
+        transport = PublicTransport(transport)
+    # One request is all: a server that has said less than it announced says so by closing.
+    headers = {"Accept-Encoding": ACCEPTED, "Connection": "close"}
+    return httpx.AsyncClient(transport=transport, timeout=None, headers=headers)  # noqa: S113
+
+
+def _url(payload: HttpRequest) -> httpx.URL:
+    """Raises HttpRefusedError for what no connection can be made to."""
     try:
-        return body.decode(charset or "utf-8", "replace")
-    except LookupError:  # the server names a charset that nobody knows
-        return body.decode("utf-8", "replace")
-
-
-async def _body(response: httpx.Response) -> tuple[bytes, bool]:
-    """The first MAX_BODY bytes, and whether there are more."""
-    body = b""
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) > MAX_BODY:
-            break
-    await response.aclose()
-    return body[:MAX_BODY], len(body) > MAX_BODY
+        url = httpx.URL(payload.url)
+        host, port = url.host, url.port
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise HttpRefusedError(f"{payload.url!r} cannot be requested: {error}") from error
+    if url.scheme not in ("http", "https") or not host:
+        raise HttpRefusedError(
+            f"{payload.url!r} cannot be requested: it must be http:// or https:// and a host"
+        )
+    if port is not None and not 0 < port < 65536:
+        raise HttpRefusedError(f"{payload.url!r} cannot be requested: a port is from 1 to 65535, not {port}")
+    return url

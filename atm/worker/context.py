@@ -18,21 +18,32 @@ _LOGGER_NAME = "atm.task"
 
 
 class Sink(Protocol):
-    """Where the lines and the progress of a handler go."""
+    """Where the lines and the progress of a handler go. `line` returns False when no more lines are kept."""
 
-    def line(self, message: str) -> None: ...
+    def line(self, message: str) -> bool: ...
     def progress(self, fraction: float, message: str) -> None: ...
 
 
 class _SinkHandler(logging.Handler):
-    def __init__(self, sink: Sink) -> None:
+    """Adds lines to a task's history, until it takes no more; then cuts their logger off the worker's."""
+
+    def __init__(self, task_id: str, sink: Sink, logger: logging.Logger) -> None:
         super().__init__(logging.INFO)
+        self._task_id = task_id
         self._sink = sink
+        self._logger = logger
 
     def emit(self, record: logging.LogRecord) -> None:
         text = plain(self.format(record))
         is_plain = record.levelno <= logging.INFO
-        self._sink.line(text if is_plain else f"{plain(record.levelname)}: {text}")
+        is_kept = self._sink.line(text if is_plain else f"{plain(record.levelname)}: {text}")
+        if not is_kept and self._logger.propagate:
+            # logging looks at it after this: this record does not go on, either.
+            self._logger.propagate = False
+            logging.getLogger(_LOGGER_NAME).warning(
+                "task %s: its attempt has logged more than is kept; that does not come here, either",
+                self._task_id,
+            )
 
 
 class _TaskLogger(logging.Logger):
@@ -114,11 +125,11 @@ class Context:
 
     @functools.cached_property
     def logger(self) -> logging.Logger:
-        """Its lines go into the task's history, and into the worker's log."""
+        """Its lines go into the task's history, and into the worker's log, up to the bound of an attempt."""
         # Not in logging's tree of names, which would keep one for each task.
         logger = _TaskLogger(f"{_LOGGER_NAME}.{self.task_type}", logging.DEBUG)
         logger.parent = logging.getLogger(_LOGGER_NAME)
-        logger.addHandler(_SinkHandler(self._sink))
+        logger.addHandler(_SinkHandler(self.task_id, self._sink, logger))
         return logger
 
     @property

@@ -8,13 +8,10 @@ from datetime import datetime
 
 from atm.models import now
 from atm.service.attempts import Line, Progress, Report
+from atm.service.history_bound import MAX_CHARACTERS, MAX_LINES
 from atm.store.logs import clip
 from atm.values import storable
 from atm.worker.texts import plain
-
-#: The most lines that one attempt can add to its task's history, and characters in them.
-MAX_LINES = 1000
-MAX_CHARACTERS = 1_000_000
 
 
 class LogBuffer:
@@ -33,11 +30,11 @@ class LogBuffer:
         self._count = self._characters = 0
         self._full = False
 
-    def line(self, message: str) -> None:
-        """Adds a line, up to MAX_LINES and MAX_CHARACTERS."""
+    def line(self, message: str) -> bool:
+        """Adds a line, up to MAX_LINES and MAX_CHARACTERS; False when it is not kept, nor will others be."""
         with self._lock:
             if self._full:
-                return
+                return False
             message = clip(plain(message))
             self._count += 1
             self._characters += len(message)
@@ -46,6 +43,7 @@ class LogBuffer:
                 limit = f"{MAX_LINES} lines or {MAX_CHARACTERS} characters"
                 message = f"more than {limit}: this line and those that follow are not kept"
             self._lines.append(Line(message, self._now()))
+            return not self._full
 
     def progress(self, fraction: float, message: str) -> None:
         """Replaces what was last said about the progress."""

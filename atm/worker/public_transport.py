@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 
 import httpx
 
 from atm.errors import NonRetryableError
+from atm.worker.public_addresses import is_public
 
 
 class ForbiddenAddressError(NonRetryableError):
@@ -52,11 +52,3 @@ async def _public_address(host: str, request: httpx.Request) -> str:
                 f"{host} is {address}, which is not public; ATM_HTTP_ALLOW_PRIVATE=true lets workers reach it"
             )
     return addresses[0]
-
-
-def is_public(address: str) -> bool:
-    """Whether an IP address can be reached by everyone: not private, loopback, link-local or reserved."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
-    return ip.is_global and not ip.is_multicast

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from fix_system import Process, System, eventually
 
+from atm.worker.log_buffer import MAX_LINES
+
 #: The database has no part in it.
 pytestmark = pytest.mark.parametrize("new_system", ["sqlite"], indirect=True)
 HANDLERS = {"ATM_HANDLERS": "printing_handlers,sample_handlers"}
@@ -86,3 +88,22 @@ def test_a_handler_that_closes_the_streams_silences_nobody(new_system: System) -
     client = new_system.client()
     assert client.wait_for_task(client.create_task("close_stdout").task_id, 60).status == "SUCCESS"
     _speaks(new_system, worker)
+
+
+# What an isolated handler logs is in the task's history only.
+@pytest.mark.parametrize(("task_type", "heard"), [("log_much", MAX_LINES - 1), ("log_much_isolated", 0)])
+def test_what_an_attempt_logs_beyond_its_bound_is_neither_in_its_history_nor_in_the_log_of_its_worker(
+    new_system: System, task_type: str, heard: int
+) -> None:
+    new_system.start_server()
+    worker = new_system.start_worker(environment=HANDLERS)
+    client = new_system.client()
+    task = client.create_task(task_type, {"times": str(3 * MAX_LINES)})
+    assert client.wait_for_task(task.task_id, 60).status == "SUCCESS"
+    _speaks(new_system, worker)
+    lines = [row.message for row in client.get_task_logs(task.task_id) if row.log_type == "INFO"]
+    assert lines[:-1] == [f"WARNING: noise {number}" for number in range(MAX_LINES - 1)]
+    assert lines[-1].startswith("more than")
+    output = worker.output()
+    assert output.count("noise ") == heard
+    assert output.count("logged more than is kept") == 1

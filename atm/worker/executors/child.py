@@ -55,14 +55,17 @@ class _Channel:
 
 
 class _RemoteLog(LogBuffer):
-    """Passes everything on at once; the worker counts and stores."""
+    """Passes what may be kept on at once; the worker stores it."""
 
     def __init__(self, channel: _Channel) -> None:
         super().__init__()
         self._channel = channel
 
-    def line(self, message: str) -> None:
-        self._channel.send({"line": clip(plain(message))})
+    def line(self, message: str) -> bool:
+        is_kept = super().line(message)
+        for line in self.take().lines:
+            self._channel.send({"line": line.message})
+        return is_kept
 
     def progress(self, fraction: float, message: str) -> None:
         self._channel.send({"progress": fraction, "message": clip(plain(message))})

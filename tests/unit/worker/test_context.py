@@ -150,3 +150,29 @@ def test_what_could_not_be_stored_comes_first_the_next_time(log: LogBuffer) -> N
     log.progress(0.2, "new")
     log.put_back(report)
     assert log.take().progress == Progress(0.2, "new")
+
+
+def test_what_is_logged_beyond_the_bound_of_an_attempt_does_not_go_into_the_log_of_the_worker(
+    context: Context, log: LogBuffer, caplog: pytest.LogCaptureFixture
+) -> None:
+    child = context.logger.getChild("part")
+    for number in range(MAX_LINES + 500):
+        (child if number % 2 else context.logger).info("%d", number)
+        context.logger.debug("%d is not counted", number)
+    assert len(_lines(log)) == MAX_LINES
+    said = [message for message in caplog.messages if "not counted" not in message]
+    assert said[:-1] == [str(number) for number in range(MAX_LINES - 1)]
+    # What is cut is said, once.
+    assert context.task_id in said[-1]
+    assert "logged more than is kept" in said[-1]
+    assert len(caplog.messages) < 2 * MAX_LINES + 1
+
+
+def test_another_attempt_in_the_same_worker_is_heard_again(caplog: pytest.LogCaptureFixture) -> None:
+    noisy, other = (Context(claimed(task_id()), LogBuffer()) for _ in range(2))
+    for _ in range(MAX_LINES + 1):
+        noisy.logger.info("noise")
+    caplog.clear()
+    noisy.logger.info("noise")
+    other.logger.info("heard")
+    assert caplog.messages == ["heard"]

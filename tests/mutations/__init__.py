@@ -1,0 +1,1 @@
+"""Valid calls with random bytes changed in their HTTP/2 frames, sent to a real server."""
