@@ -18,6 +18,7 @@ from atm.errors import ServiceError
 from atm.lists import Hint, TaskList
 from atm.states import Status
 from atm.store.tasks import Filter, page
+from chaos.edge_faults import EVERYWHERE, OF_MARIADB
 from chaos.installation import Installation, Part, freeze, send_signal
 from chaos.process_faults import OF_PROCESSES
 from chaos.proxy import Proxy
@@ -325,7 +326,8 @@ OF_CLOCKS: tuple[Fault, ...] = (worker_clock_off, server_clock_off, leader_clock
 
 def faults_for(database: str) -> tuple[Fault, ...]:
     """Those that make sense on this database."""
-    return ANYWHERE + OF_PROCESSES + OF_CLOCKS + (ON_MARIADB if database == "mariadb" else (network_slow,))
+    on_this = ON_MARIADB + OF_MARIADB if database == "mariadb" else (network_slow,)
+    return ANYWHERE + EVERYWHERE + OF_PROCESSES + OF_CLOCKS + on_this
 
 
 def _kill(part: Part) -> None:
