@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atm.client.requests import MAX_BATCH, MAX_BATCH_BYTES, batches, create_tasks
@@ -17,6 +17,7 @@ def task(size: int, text: str = "x") -> dict[str, Any]:
     return {"task_type": "send", "payload": {"v": text * (size // len(text.encode()))}}
 
 
+@settings(deadline=None, max_examples=30)
 @given(
     sizes=st.lists(st.sampled_from([0, 10, 200_000, MIB, 2 * MIB]), max_size=12), text=st.sampled_from("x😀")
 )
