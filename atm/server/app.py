@@ -74,6 +74,8 @@ _OPTIONS = [
     # Below these gRPC's core would turn bursts away, as CANCELLED.
     ("grpc.server.max_pending_requests", _NO_LIMIT),
     ("grpc.server.max_pending_requests_hard_limit", _NO_LIMIT),
+    # It would refuse calls while others, which have ended, are still being cleared away.
+    ("grpc.http.overload_protection", 0),
 ]
 
 

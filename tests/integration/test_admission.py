@@ -220,3 +220,23 @@ def test_a_connection_that_begins_and_resets_calls_without_end_holds_nobody_up(l
             made += 1
         assert flooding.result()
     assert _tasks(lone_system) == made
+
+
+def test_as_many_calls_at_a_time_as_a_connection_may_have_are_all_served(lone_system: System) -> None:
+    # For a while gRPC counts those that have ended, and would refuse others for that.
+    lone_system.start_server()
+    task_id = lone_system.client().create_task("example_task", delay=600).task_id
+
+    async def ask() -> None:
+        # No retries: each refusal would be seen.
+        options = [*APART, ("grpc.enable_retries", 0)]
+        async with grpc.aio.insecure_channel(lone_system.address, options=options) as channel:
+            stub: Any = TaskServiceStub(channel)
+
+            async def again_and_again() -> None:
+                for _ in range(30):
+                    await stub.GetTask(pb.GetTaskRequest(task_id=task_id), timeout=100)
+
+            await asyncio.gather(*(again_and_again() for _ in range(100)))
+
+    asyncio.run(ask())

@@ -9,6 +9,8 @@ import pytest
 import yaml
 from fake_task_service import STATUSES, FakeTaskService
 
+from atm.rpc import task_service_pb2 as pb
+
 HOSTILE = "\x1b[31mred\x1b[0m \x9b2J [bold]x[/bold] \u202eevil\u2066 tab\tend\r\nnext \x07 \x85 é 漢"
 NASTY = [chr(n) for n in (*range(32), *range(0x7F, 0xA0), 0x202E, 0x2066, 0x2028) if n != 0x0A]
 
@@ -164,3 +166,18 @@ def test_a_terminal_sees_a_bar_with_the_progress_while_waiting(
     assert outcome.out == "task-2\n"
     assert "PENDING" in outcome.err
     assert "50% half way" in outcome.err
+
+
+def test_what_a_page_leaves_out_is_said(atm: Any, service: FakeTaskService) -> None:
+    for _ in range(2):
+        atm("task", "create", "send")
+    service.tasks["task-1"].values_omitted = True
+    shown = atm("task", "list", "-o", "json")
+    assert shown.code == 0
+    assert "1 tasks are without their payload or result" in shown.said
+    assert [request.view for request in service.received(pb.ListTasksRequest)] == [pb.ListTasksRequest.FULL]
+
+
+def test_a_table_asks_for_no_payloads_and_results(atm: Any, service: FakeTaskService) -> None:
+    assert atm("task", "list").code == 0
+    assert [request.view for request in service.received(pb.ListTasksRequest)] == [pb.ListTasksRequest.BASIC]
