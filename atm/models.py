@@ -34,6 +34,7 @@ ACTOR_LENGTH = 255
 PROGRESS_MESSAGE_LENGTH = 255
 REQUEST_ID_LENGTH = 128
 SERVER_ID_LENGTH = 128
+FAULT_LENGTH = 500
 INSTANCE_ID_LENGTH = 191
 
 
@@ -212,6 +213,8 @@ class Server(SQLModel, table=True):
     last_heartbeat_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
     # Milliseconds; negative: its clock is behind the database's.
     clock_ahead_ms: int = Field(default=0, sa_column=Column(BigWhole, nullable=False, server_default="0"))
+    # Why Redis cannot be used from there; nothing: it can.
+    redis_fault: str | None = Field(default=None, sa_column=Column(exact_string(FAULT_LENGTH)))
 
 
 class Leader(SQLModel, table=True):

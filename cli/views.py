@@ -148,6 +148,11 @@ WORKERS: View[Worker] = View(
     ),
 )
 
+
+def _redis_style(server: Server) -> str:
+    return "red" if server.redis_fault else ""
+
+
 SERVERS: View[Server] = View(
     name=lambda server: server.server_id,
     columns=(
@@ -158,6 +163,7 @@ SERVERS: View[Server] = View(
         Column("PID", lambda server: str(server.pid)),
         Column("PORTS", lambda server: f"{server.grpc_port}, {server.worker_port}"),
         Column("HEARTBEAT", lambda server: moment(server.last_heartbeat_at)),
+        Column("REDIS", lambda server: server.redis_fault or "ok", _redis_style, free=True),
         Column("STARTED", lambda server: moment(server.started_at), wide=True),
         Column("CLOCK", lambda server: _ahead(server.clock_ahead_ms), wide=True),
         Column("VERSION", lambda server: server.version, wide=True),

@@ -176,7 +176,8 @@ class Server(_Record):
 
     `leader` tells whether it runs the scheduler for all, `leader_epoch` how
     often the leader has changed until it took the lead, `clock_ahead_ms` how
-    far its machine's clock is ahead of the database's.
+    far its machine's clock is ahead of the database's, `redis_fault` why Redis
+    cannot be used from there ("": it can).
     """
 
     server_id: str
@@ -192,6 +193,7 @@ class Server(_Record):
     last_heartbeat_at: datetime | None = None
     version: str = ""
     clock_ahead_ms: int = 0
+    redis_fault: str = ""
 
 
 @dataclass(frozen=True)

@@ -288,7 +288,7 @@ class ListWorkersResponse(_message.Message):
     def __init__(self, workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., left_out: _Optional[int] = ...) -> None: ...
 
 class Server(_message.Message):
-    __slots__ = ("server_id", "instance_id", "host", "pid", "grpc_port", "worker_port", "status", "leader", "leader_epoch", "started_at", "last_heartbeat_at", "version", "clock_ahead_ms")
+    __slots__ = ("server_id", "instance_id", "host", "pid", "grpc_port", "worker_port", "status", "leader", "leader_epoch", "started_at", "last_heartbeat_at", "version", "clock_ahead_ms", "redis_fault")
     SERVER_ID_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
@@ -302,6 +302,7 @@ class Server(_message.Message):
     LAST_HEARTBEAT_AT_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CLOCK_AHEAD_MS_FIELD_NUMBER: _ClassVar[int]
+    REDIS_FAULT_FIELD_NUMBER: _ClassVar[int]
     server_id: str
     instance_id: str
     host: str
@@ -315,7 +316,8 @@ class Server(_message.Message):
     last_heartbeat_at: _timestamp_pb2.Timestamp
     version: str
     clock_ahead_ms: int
-    def __init__(self, server_id: _Optional[str] = ..., instance_id: _Optional[str] = ..., host: _Optional[str] = ..., pid: _Optional[int] = ..., grpc_port: _Optional[int] = ..., worker_port: _Optional[int] = ..., status: _Optional[str] = ..., leader: bool = ..., leader_epoch: _Optional[int] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_heartbeat_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., version: _Optional[str] = ..., clock_ahead_ms: _Optional[int] = ...) -> None: ...
+    redis_fault: str
+    def __init__(self, server_id: _Optional[str] = ..., instance_id: _Optional[str] = ..., host: _Optional[str] = ..., pid: _Optional[int] = ..., grpc_port: _Optional[int] = ..., worker_port: _Optional[int] = ..., status: _Optional[str] = ..., leader: bool = ..., leader_epoch: _Optional[int] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_heartbeat_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., version: _Optional[str] = ..., clock_ahead_ms: _Optional[int] = ..., redis_fault: _Optional[str] = ...) -> None: ...
 
 class ListServersRequest(_message.Message):
     __slots__ = ()

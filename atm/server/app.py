@@ -174,8 +174,8 @@ async def _serve(settings: Settings, database: Database, broker: TaskBroker) -> 
         memory=settings.max_call_memory_mb << 20,
     )
     listener = _listener(settings, Servicer(service, waiting, pool, admission.memory), checker, admission)
-    registry = ServerRegistry(database, settings)
     readiness = Readiness(checker, SERVICE, database, broker)
+    registry = ServerRegistry(database, settings, lambda: readiness.redis_fault)
     leadership = Leadership(database, registry.instance_id, lambda: not readiness.redis_fault)
     own_roles = Runner([registry, leadership, notifications])
     scheduler = Runner(_sweeps(settings, database, broker, dispatcher), leadership.leads)

@@ -144,6 +144,7 @@ def server(row: Server, leader: Leader) -> pb.Server:
     led = {
         "leader": leads and row.status != WorkerStatus.LOST,
         "leader_epoch": leader.epoch if leads else 0,
+        "redis_fault": row.redis_fault or "",
     }
     return _fill(pb.Server(), _SERVER, {**row.__dict__, **led})
 

@@ -6,11 +6,13 @@ import logging
 import os
 import secrets
 import socket
+from collections.abc import Callable
 from datetime import timedelta
 
 from atm._version import __version__
 from atm.errors import UnavailableError
-from atm.models import Server
+from atm.escape import visible
+from atm.models import FAULT_LENGTH, Server
 from atm.settings import Settings
 from atm.states import WorkerStatus
 from atm.store import servers
@@ -23,11 +25,14 @@ FORGET = timedelta(seconds=60)
 
 
 class ServerRegistry:
-    """The sign of life of one server."""
+    """The sign of life of one server; with it goes why Redis cannot be used (`redis_fault`; "": it can)."""
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(
+        self, database: Database, settings: Settings, redis_fault: Callable[[], str] = lambda: ""
+    ) -> None:
         self.interval = settings.heartbeat_seconds
         self._database = database
+        self._redis_fault = redis_fault
         host, at = socket.gethostname(), database.clock.now()
         self._row = Server(
             instance_id=f"{settings.server_id}@{host[:40]}-{os.getpid()}-{secrets.token_hex(3)}",
@@ -55,6 +60,7 @@ class ServerRegistry:
         server, clock = self._row, self._database.clock
         self._database.compare_clocks()
         server.last_heartbeat_at, server.clock_ahead_ms = clock.now(), clock.ahead_ms
+        server.redis_fault = visible(self._redis_fault())[:FAULT_LENGTH]
 
         def work(connection: Connection) -> None:
             if not servers.beat(connection, server):

@@ -22,7 +22,7 @@ def register(connection: Connection, server: Server) -> None:
 
 
 #: What a heartbeat says of a server.
-_SAID = ("status", "last_heartbeat_at", "clock_ahead_ms")
+_SAID = ("status", "last_heartbeat_at", "clock_ahead_ms", "redis_fault")
 
 
 def beat(connection: Connection, server: Server) -> bool:

@@ -109,3 +109,18 @@ def test_without_its_database_a_server_stops_all_the_same_and_does_not_start() -
     assert database.asked == 2
     with pytest.raises(UnavailableError):
         registry.start()
+
+
+def test_why_redis_cannot_be_used_is_listed_while_it_cannot(database: Database) -> None:
+    faults = ["Redis cannot be used: NOAUTH \x1b[31m" + "x" * 1000, ""]
+    settings = Settings.load(server_id="a")
+    registry = ServerRegistry(database, settings, lambda: faults[0])
+    registry.start()
+    registry.run_once()
+    told = _rows(database)["a"].redis_fault
+    assert told is not None
+    assert told.startswith("Redis cannot be used: NOAUTH")
+    assert told.isprintable()
+    faults.pop(0)
+    registry.run_once()
+    assert not _rows(database)["a"].redis_fault

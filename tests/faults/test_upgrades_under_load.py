@@ -90,7 +90,9 @@ def test_an_upgrade_that_is_killed_at_random_moments_completes_and_loses_nothing
 def test_code_that_cannot_go_on_does_not_start_and_says_what_to_install(
     new_system: System, tmp_path: Path
 ) -> None:
-    contraction = next_release(tmp_path, 'steps.drop_column("task", "progress_message")', oldest_code="0007")
+    contraction = next_release(
+        tmp_path, 'steps.drop_column("task", "progress_message")', oldest_code=f"{int(schema.head()) + 1:04}"
+    )
     upgrade = start_upgrade(new_system.dsn, folder=contraction)
     upgrade.join()
     server = new_system.start_server(wait=False)

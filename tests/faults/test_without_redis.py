@@ -111,6 +111,15 @@ def test_retries_and_delays_come_in_time_without_it(system: System, away: Valkey
     system.check_history()
 
 
+def test_who_leads_and_what_is_wrong_with_redis_is_listed(system: System, away: Valkey) -> None:
+    client = system.client()
+    listed = eventually(lambda: [server for server in client.list_servers() if server.redis_fault])
+    assert [server.leader for server in listed] == [True]
+    assert "Redis cannot be used" in listed[0].redis_fault
+    away.start()
+    eventually(lambda: [server for server in client.list_servers() if not server.redis_fault])
+
+
 def test_a_leader_that_dies_without_it_is_followed(system: System, away: Valkey) -> None:
     system.kill_processes()
     system.start_server("--id", "second")

@@ -11,6 +11,7 @@ branch_labels = None
 depends_on = None
 
 
+FAULT = sa.String(500).with_variant(mysql.VARCHAR(500, charset="utf8mb4", collation="utf8mb4_bin"), "mysql")
 MOMENT = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql")
 
 
@@ -18,6 +19,7 @@ def upgrade() -> None:
     # Nullable: servers of the version before go on writing this row without them.
     steps.add_column("leader", sa.Column("leads_until", MOMENT, nullable=True))
     steps.add_column("leader", sa.Column("without_redis", sa.Boolean(), nullable=True))
+    steps.add_column("server", sa.Column("redis_fault", FAULT, nullable=True))
     steps.create_index("ix_task_waiting", "task", ["task_type", "priority", "dispatch_at"])
     # Relays of the version before look for what is due without it, for the minutes of a rolling upgrade.
     steps.drop_index("ix_task_dispatch", "task")
