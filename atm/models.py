@@ -53,8 +53,10 @@ class Task(SQLModel, table=True):
         Index("ix_task_status_id", "status", "task_id"),
         Index("ix_task_priority_id", "priority", "task_id"),
         Index("ix_task_type_id", "task_type", "task_id"),
+        # For servers of the version before; the release after this one drops it.
+        Index("ix_task_dispatch", "dispatch_at"),
         # The relay, and workers without Redis: what waits, by its list, and should have its message by now.
-        Index("ix_task_waiting", "task_type", "priority", "dispatch_at"),
+        Index("ix_task_waiting", "task_type", "priority", "dispatch_at", "due_at"),
         # Requests that were made before.
         Index("ix_task_request", "request_id", unique=True),
         # The pruner: what ended long ago.

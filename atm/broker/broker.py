@@ -30,6 +30,8 @@ MAX_WAKE_TOKENS = 64
 HIGH_PER_NORMAL = 8
 #: How many messages a list holds at most: some 400 bytes each. SQL has the rest.
 MOST_QUEUED = 50_000
+#: For how long a consumer may ask for an answer again that did not arrive.
+_GIVEN_SECONDS = 24 * 3600
 #: A token that nobody took is of no use for longer.
 _TOKEN_SECONDS = 60
 
@@ -82,6 +84,8 @@ class TaskBroker(RedisBroker):
         self._consumers = [keys.consumers(prefix)]
         #: acknowledge.lua: fetched, messages.
         self._held = [keys.fetched(prefix), keys.messages(prefix)]
+        # Counts the fetches whose answers have arrived.
+        self._fetch_number = 0
         self._fetch_keys: dict[tuple[TaskList, ...], keys.FetchKeys] = {}
         self._leaving = threading.Event()
         self._breaker = CircuitBreaker("messages that are done with are acknowledged later")
@@ -128,7 +132,7 @@ class TaskBroker(RedisBroker):
             args += [numbers.setdefault(of, len(numbers)), name, text]
         names = [self._held[1], keys.full(prefix)]
         for of in numbers:
-            names += [keys.waiting(prefix, of), keys.wake(prefix, of.task_type)]
+            names += [keys.waiting(prefix, of), keys.wake(prefix, of)]
         _, *refused = self._scripts.run("enqueue", names, args)
         return list(map(int, refused))
 
@@ -137,12 +141,13 @@ class TaskBroker(RedisBroker):
         """Of these lists those that were full and have not caught up, with how many more they hold by now."""
         names = {keys.waiting(self.namespace, of): of for of in lists}
         members: Any = self.client.smembers(keys.full(self.namespace))
-        full = [str(name, "utf-8", "replace") for name in members]
+        # Whatever else is there.
+        full = [name for name in (str(member, "utf-8", "replace") for member in members) if name in names]
         with self.client.pipeline(transaction=False) as pipeline:
             for name in full:
                 pipeline.llen(name)
             lengths = pipeline.execute()
-        return {names[name]: self._limit - n for name, n in zip(full, lengths, strict=True) if name in names}
+        return {names[name]: self._limit - n for name, n in zip(full, lengths, strict=True)}
 
     @translated
     def caught_up(self, lists: Sequence[TaskList]) -> None:
@@ -155,17 +160,26 @@ class TaskBroker(RedisBroker):
 
     @translated
     def fetch(self, lists: Sequence[TaskList], wanted: int, streak: int) -> tuple[int, list[FetchedMessage]]:
-        """Takes up to `wanted` messages from these lists; see fetch.lua. Also a sign of life."""
+        """Takes up to `wanted` messages from these lists; see fetch.lua. Also a sign of life.
+
+        What a fetch gave out whose answer did not arrive comes with the next
+        one: by one thread at a time, but for those that want none.
+        """
         names = self._keys_of(lists)
         args: list[int | str] = [self.broker_id, wanted, streak, HIGH_PER_NORMAL, *names.counts]
+        args += [self._fetch_number, _GIVEN_SECONDS]
         streak, *found = self._scripts.run("fetch", names.fetch, args)
-        messages = []
+        messages, garbage = [], []
         for redis_id, data, flag in zip(found[::3], found[1::3], found[2::3], strict=True):
             message = decoded(redis_id, data)
             if message is not None:
                 messages.append(FetchedMessage(message, bool(flag)))
             else:
-                self._drop(self.broker_id, redis_id)
+                garbage.append(redis_id)
+        for redis_id in garbage:
+            self._drop(self.broker_id, redis_id)
+        if wanted:
+            self._fetch_number += 1
         return int(streak), messages
 
     def _keys_of(self, lists: Sequence[TaskList]) -> keys.FetchKeys:
@@ -218,8 +232,9 @@ class TaskBroker(RedisBroker):
         for message in messages:
             by_list.setdefault(list_of(message), []).append(message.options["redis_message_id"])
         for of, ids in by_list.items():
-            names = [*self._held, keys.waiting(self.namespace, of), keys.wake(self.namespace, of.task_type)]
-            self._scripts.run("requeue", names, [consumer, "rpush" if last else "lpush", *ids])
+            names = [*self._held, keys.waiting(self.namespace, of), keys.wake(self.namespace, of)]
+            end = "rpush" if last else "lpush"
+            self._scripts.run("requeue", names, [consumer, end, MAX_WAKE_TOKENS, *ids])
 
     @translated
     def recover(self) -> None:

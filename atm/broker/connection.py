@@ -30,7 +30,7 @@ R = TypeVar("R")
 #: Redis answers in a millisecond or is in trouble; a caller can go on without it.
 CONNECT_SECONDS = 1.0
 #: Longer than any blocking command here (prefetcher.BLOCK_SECONDS).
-ANSWER_SECONDS = 5.0
+ANSWER_SECONDS = 2.5
 #: How long Redis is left alone after a call that failed.
 PAUSE_SECONDS = 0.5
 
@@ -45,7 +45,8 @@ def connect(url: str) -> redis.Redis:
         "socket_connect_timeout": CONNECT_SECONDS,
         "socket_timeout": ANSWER_SECONDS,
         # One new try for a pooled connection that the server has closed, ...
-        "retry": Retry(ExponentialBackoff(cap=0.1, base=0.01), 1),
+        # but none after a silence: whoever asked has waited for long enough.
+        "retry": Retry(ExponentialBackoff(cap=0.1, base=0.01), 1, supported_errors=(redis.ConnectionError,)),
     }
     # ... or that leads to what was the master before a failover.
     options = {**patience, "retry_on_error": [redis.exceptions.ReadOnlyError]}
@@ -90,7 +91,8 @@ def raise_first(answers: Iterable[object]) -> None:
 class Refusals:
     """What Redis refuses of that which the rest can do without: each said once, until it works again."""
 
-    def __init__(self) -> None:
+    def __init__(self, level: int = logging.WARNING) -> None:
+        self._level = level
         self._known: set[str] = set()
 
     def note(self, what: str, answer: object) -> bool:
@@ -100,7 +102,7 @@ class Refusals:
             return False
         if what not in self._known:
             self._known.add(what)
-            logger.warning("Redis refuses %s: %s", what, answer)
+            logger.log(self._level, "Redis refuses %s: %s", what, answer)
         return True
 
 

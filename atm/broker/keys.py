@@ -46,9 +46,9 @@ def full(prefix: str) -> str:
     return f"{tagged(prefix)}:full"
 
 
-def wake(prefix: str, task_type: str) -> str:
-    """List of tokens: a consumer of this type with nothing to do blocks on it."""
-    return f"{tagged(prefix)}:wake:{task_type}"
+def wake(prefix: str, of: TaskList) -> str:
+    """List of tokens: a consumer of this list with nothing to do blocks on it."""
+    return f"{tagged(prefix)}:wake:{of.priority}:{of.task_type}"
 
 
 def own_wake(prefix: str, consumer: str) -> str:
@@ -64,6 +64,11 @@ def messages(prefix: str) -> str:
 def fetched(prefix: str) -> str:
     """Hash of message id → the consumer that has fetched it and not acknowledged it."""
     return f"{tagged(prefix)}:fetched"
+
+
+def given(prefix: str, consumer: str) -> str:
+    """List of the number of a consumer's last fetch and the ids that it gave out; it expires."""
+    return f"{tagged(prefix)}:given:{consumer}"
 
 
 def consumers(prefix: str) -> str:
@@ -106,9 +111,10 @@ class FetchKeys:
 
     def __init__(self, prefix: str, consumer: str, lists: Sequence[TaskList]) -> None:
         high, normal = ([waiting(prefix, of) for of in lists if of.priority == n] for n in (1, 0))
-        wakes = [wake(prefix, name) for name in dict.fromkeys(of.task_type for of in lists)]
+        wakes = [wake(prefix, of) for of in lists]
         held = [consumers(prefix), messages(prefix), fetched(prefix), cancelled(prefix)]
-        #: fetch.lua: consumers, messages, fetched, cancelled, lists of High and of Normal tasks, wakes.
+        held.append(given(prefix, consumer))
+        #: fetch.lua: consumers, messages, fetched, cancelled, given, High and Normal lists, wakes.
         self.fetch = [*held, *high, *normal, *wakes]
         #: How many lists of each there are.
         self.counts = len(high), len(normal)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import redis
 
-from atm.broker.connection import translated
+from atm.broker.connection import Refusals, translated
 
 #: A consumer of the old keys that has spoken within this many seconds still works.
 _ALIVE_SECONDS = 60
@@ -19,31 +20,40 @@ class OldLayout:
     def __init__(self, client: redis.Redis, prefix: str) -> None:
         self._client = client
         self._prefix = prefix
+        self._refusals = Refusals(logging.INFO)
         self._heartbeats = f"{prefix}:__heartbeats__"
         self._messages = [f"{prefix}:{queue}.msgs" for queue in _QUEUES]
 
     @translated
     def is_there(self) -> bool:
-        """Whether there is anything under the old keys, and nobody of the old version who takes it."""
-        if not self._client.exists(*self._messages, self._heartbeats):
+        """Whether there is anything under the old keys, and nobody of the old version who takes it.
+
+        False, and said once, where they may not be looked at.
+        """
+        try:
+            # One by one: they need not be in one place of a cluster.
+            if not any(self._client.exists(name) for name in (*self._messages, self._heartbeats)):
+                return False
+        except redis.exceptions.NoPermissionError as error:
+            self._refusals.note(f"a look at the keys of an older version ({self._prefix}:*)", error)
             return False
         seconds, _ = self._client.time()
         since = (seconds - _ALIVE_SECONDS) * 1000
         return not self._client.zcount(self._heartbeats, since, "+inf")
 
     @translated
-    def waiting(self, limit: int) -> list[str]:
-        """The ids of up to so many tasks for which there is a message, waiting or fetched."""
-        found: list[str] = []
+    def waiting(self, limit: int) -> list[bytes]:
+        """The ids of up to so many messages, waiting or fetched."""
+        found: list[bytes] = []
         for name in self._messages:
             for field, _ in self._client.hscan_iter(name, count=limit):
                 if len(found) == limit:
                     return found
-                found.append(_text(field))
+                found.append(field if isinstance(field, bytes) else field.encode())
         return found
 
     @translated
-    def forget(self, ids: list[str]) -> None:
+    def forget(self, ids: list[bytes]) -> None:
         """Takes these messages away."""
         with self._client.pipeline(transaction=False) as pipeline:
             for name in self._messages:

@@ -37,7 +37,7 @@ class CarryOver:
             return False
         now = self._database.clock.now()
         # An id is that of the task, a colon, and the attempt; whoever wrote it.
-        task_ids = [name.partition(":")[0] for name in ids if name.isascii()]
+        task_ids = [name.partition(b":")[0].decode() for name in ids if name.isascii()]
         self._database.write(lambda connection: waiting.dispatch_now(connection, task_ids, now))
         self._old.forget(ids)
         logger.info("%d messages of an older version were taken over", len(ids))

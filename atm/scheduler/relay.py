@@ -21,6 +21,8 @@ AGAIN = timedelta(seconds=30)
 AGAIN_LATEST = timedelta(minutes=10)
 #: How often it is looked which types there are: the first task of a new one is sent by whoever creates it.
 _LISTED_SECONDS = 1.0
+#: ... and how many times as long as that takes it is left alone then: there may be thousands of types.
+_LISTED_SHARE = 20
 #: A list that was full gets more when it has room for this part of what it holds.
 _ROOM = 4
 
@@ -34,7 +36,7 @@ class Relay:
         self._dispatcher = dispatcher
         self._enough_room = limit / _ROOM
         self._lists: list[TaskList] = []
-        self._listed_at = float("-inf")
+        self._list_again_at = float("-inf")
 
     def run_once(self) -> bool:
         """Queues what is due; True when there is more."""
@@ -46,8 +48,9 @@ class Relay:
             return False
         open_lists = [of for of in lists if rooms.get(list_for(*of), self._enough_room) >= self._enough_room]
         found, more = self._due(open_lists, now)
-        due_in = {item.found_in for item in found}
-        self._dispatcher.caught_up([of for of in open_lists if of in rooms and of not in due_in])
+        due_in = {item.hint.of for item in found}
+        with_room = {list_for(*of) for of in open_lists}
+        self._dispatcher.caught_up([of for of in rooms if of in with_room and of not in due_in])
         queued = self._dispatcher.relay([item.hint for item in found])
         if not queued:
             return False
@@ -59,9 +62,11 @@ class Relay:
         return more
 
     def _all_lists(self) -> list[TaskList]:
-        if time.monotonic() - self._listed_at >= _LISTED_SECONDS:
-            self._listed_at = time.monotonic()
+        began = time.monotonic()
+        if began >= self._list_again_at:
             self._lists = self._database.read(waiting.task_lists)
+            took = time.monotonic() - began
+            self._list_again_at = began + max(_LISTED_SECONDS, _LISTED_SHARE * took)
         return self._lists
 
     def _due(self, lists: Sequence[TaskList], now: datetime) -> tuple[list[Due], bool]:

@@ -23,6 +23,7 @@ from atm.logs import Occasionally
 logger = logging.getLogger(__name__)
 
 _LOG_SECONDS = 60.0
+_PAUSE_SECONDS = 0.01
 #: What is used of gRPC beside its public names. A version that lacks any of it ends its loop and is
 #: replaced in place (see listener.py).
 _PARTS = ("_handle_rpc", "_schedule_rpc_coro", "_MethodResolver", "_ServicerContext", "_RequestCallError")
@@ -91,6 +92,8 @@ class _Server(cygrpc.AioServer if _CAN_TAKE_CALLS else object):  # type: ignore[
                     call = await self._request_registered_call(method)
             except Exception as error:  # noqa: BLE001 - whatever it is, gRPC's main loop knows what to do
                 if isinstance(error, cygrpc._RequestCallError) and self.is_running():
+                    # Whatever it is, others get their turn.
+                    await asyncio.sleep(_PAUSE_SECONDS)
                     continue
                 if not self._over.done():
                     self._over.set_exception(error)

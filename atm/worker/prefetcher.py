@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 #: The longest that a consumer blocks: shorter than connection.ANSWER_SECONDS.
 #: It bounds how often an idle process speaks; one that stops is woken.
-BLOCK_SECONDS = 3.0
+BLOCK_SECONDS = 1.0
 #: How much work a process may hold beyond what its threads do, in seconds.
 AHEAD_SECONDS = 0.04
 #: ... and in messages. HANDED_AHEAD of them for each thread are handed out

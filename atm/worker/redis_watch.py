@@ -36,17 +36,19 @@ class RedisWatch:
 
     def run_once(self) -> bool:
         """One look."""
+        fault = ""
         try:
             self._speak()
-            self.gives = True
-            self._broker.probe()
-            self.takes = True
         except BrokerUnavailableError as error:
-            if self.gives:
-                self.takes = False
-            self._tell(str(error))
+            self.gives, fault = False, str(error)
         else:
-            self._tell("")
+            self.gives = True
+            try:
+                self._broker.probe()
+                self.takes = True
+            except BrokerUnavailableError as error:
+                self.takes, fault = False, str(error)
+        self._tell(fault)
         return False
 
     def lost(self, error: BrokerUnavailableError) -> None:

@@ -125,6 +125,7 @@ class WorkerRuntime:
             now=database.clock.now,
         )
         sources = Sources(broker, database, attempts, [spec.task_type for spec in self._registry.specs()])
+        self._redis = sources.watch
         self.prefetcher = Prefetcher(sources, attempts, claims, self.completer, threads, self._is_cut_off)
         self.execution = Execution(
             claims, self.completer, self._registry, self._executors, database.clock.now
@@ -184,8 +185,9 @@ class WorkerRuntime:
         self._heartbeat_keeper.stops()
         self.prefetcher.stop()
         # Without Redis nobody waits for it.
-        with suppress(BrokerUnavailableError):
-            broker.wake()
+        if self._redis.gives:
+            with suppress(BrokerUnavailableError):
+                broker.wake()
         # What is claimed ahead is short work, as far as is known: it is done rather than handed back.
         self._drain.none_within(AHEAD_DRAIN_SECONDS, self._attempts.claimed_count)
         self.prefetcher.hand_back_all()

@@ -25,6 +25,8 @@ from atm.worker.redis_watch import RedisWatch
 
 #: Without Redis a process with nothing to do looks this often, in seconds, for what is due.
 _LOOK_SECONDS = 0.05
+#: ... or so many times as seldom as a look takes: SQL has other work.
+_LOOK_SHARE = 10
 #: While Redis is well one looks this often, in seconds, for tasks whose message has been missing for longer
 #: than OVERDUE: the relay has not seen to it.
 _OVERDUE_LOOK_SECONDS = 1.0
@@ -55,6 +57,8 @@ class Sources:
         # What SQL had that was due, and when it was asked; some of it was not taken yet.
         self._found: list[Hint] = []
         self._looked_at = float("-inf")
+        # How long SQL took to answer.
+        self._look_took = 0.0
 
     def add_queue(self, queue: str) -> bool:
         """From now on attempts of this queue are found, too; whether it is the first one."""
@@ -80,7 +84,7 @@ class Sources:
     def wait(self, seconds: float) -> None:
         """Returns when there may be something to take, or after `seconds`."""
         if not self._is_well():
-            time.sleep(min(seconds, _LOOK_SECONDS))
+            time.sleep(min(seconds, max(_LOOK_SECONDS, _LOOK_SHARE * self._look_took)))
             return
         try:
             self._broker.wait(self._lists, seconds)
@@ -111,8 +115,10 @@ class Sources:
         look = partial(
             waiting.due, lists=self._lists, now=now, dispatch_by=dispatch_by, limit=wanted * _SPREAD
         )
+        began = time.monotonic()
         try:
             found = [item.hint for item in self._database.read(look)]
+            self._look_took = time.monotonic() - began
         except UnavailableError:
             # It is said by whoever claims. Nothing can be.
             return []

@@ -56,6 +56,7 @@ def test_what_waited_and_what_was_fetched_is_due_and_the_keys_are_gone(
     for number, task_id in enumerate([*tasks, delayed, running, "unknown", "\xff"]):
         made_by = "old-worker" if number == 3 else ""
         _queued(client, prefix, ("normal", "high")[number % 2], task_id, fetched_by=made_by)
+    client.hset(f"{prefix}:high.msgs", b"\xff\xfe", "garbage")
     _heard(client, prefix, "old-worker", 3600)
     client.set(f"{prefix}:leader", "old-server")
     before = made.get(delayed), made.get(running)
@@ -64,6 +65,19 @@ def test_what_waited_and_what_was_fetched_is_due_and_the_keys_are_gone(
     assert all(made.get(task_id).dispatch_at <= now() for task_id in tasks)  # type: ignore[operator]
     assert (made.get(delayed), made.get(running)) == before
     assert list(client.scan_iter(f"{prefix}:*")) == []
+
+
+def test_where_the_old_keys_may_not_be_seen_that_is_said_once(
+    database: Database, own_valkey: Valkey, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "atm")
+    with redis.Redis.from_url(own_valkey.url) as root:
+        root.execute_command("ACL", "SETUSER", "user", "on", ">secret", "~{p}:*", "+@all")
+    user = redis.Redis.from_url(own_valkey.url.replace("redis://", "redis://user:secret@"))
+    role = CarryOver(database, OldLayout(user, "p"))
+    assert [role.run_once() for _ in range(3)] == [False] * 3
+    assert len([record for record in caplog.records if "older version" in record.message]) == 1
+    user.close()
 
 
 def test_what_workers_of_the_version_before_still_take_is_left_to_them(

@@ -7,6 +7,7 @@ from fake_dispatcher import FakeDispatcher
 from fix_valkey import Valkey
 from make_tasks import Tasks
 
+from atm.broker import keys
 from atm.broker.broker import Acknowledgement, TaskBroker
 from atm.lists import Hint, TaskList
 from atm.models import now
@@ -31,6 +32,7 @@ def dispatcher() -> FakeDispatcher:
 def looks_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """For types that have come."""
     monkeypatch.setattr(module, "_LISTED_SECONDS", 0.0)
+    monkeypatch.setattr(module, "_LISTED_SHARE", 0)
 
 
 @pytest.fixture
@@ -144,4 +146,13 @@ def test_what_there_is_no_room_for_stays_due(made: Tasks, database: Database, va
     assert order == ids[::-1]
     relay.run_once()
     assert broker.send([Hint("late", 1, of)]) == []
+    broker.close()
+
+
+def test_what_else_is_among_the_lists_that_were_full_harms_nothing(valkey: Valkey, prefix: str) -> None:
+    broker = TaskBroker(valkey.url, prefix=prefix, limit=1)
+    of = TaskList(TYPE, 0)
+    broker.client.sadd(keys.full(prefix), b"\xff", keys.messages(prefix), "no such list")
+    assert broker.send([Hint("a", 1, of), Hint("b", 1, of)]) == [1]
+    assert broker.room([of]) == {of: 0}
     broker.close()

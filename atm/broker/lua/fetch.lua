@@ -3,10 +3,13 @@
 -- those of one priority the one with the oldest id, which begins with the time
 -- at which its task was made. After `share` High ones in a row a Normal one goes
 -- first once.
--- KEYS: consumers, messages, fetched, cancelled, then the lists of High tasks,
---       those of Normal ones, and the wake lists.
+-- The same number as the time before means that its answer may not have arrived:
+-- then what it gave out is given out again first, as far as it is still fetched.
+-- KEYS: consumers, messages, fetched, cancelled, given, then the lists of High
+--       tasks, those of Normal ones, and the wake lists.
 -- ARGV: consumer, wanted, streak (High messages since the last Normal one),
---       share, how many lists of High tasks, how many of Normal ones.
+--       share, how many lists of High tasks, how many of Normal ones, number,
+--       for how many seconds what was given out is remembered.
 -- Returns the new streak, then for each message its id, the message, and its
 -- task's cancel flag ("" when it is not up). When it found none, the wake tokens
 -- are gone too, so that the next token means a new message.
@@ -16,13 +19,14 @@ redis.call("zadd", KEYS[1], time[1] * 1000 + math.floor(time[2] / 1000), ARGV[1]
 local wanted = tonumber(ARGV[2])
 local streak = tonumber(ARGV[3])
 local share = tonumber(ARGV[4])
-local first_normal = 5 + tonumber(ARGV[5])
+local first_high = 6
+local first_normal = first_high + tonumber(ARGV[5])
 local first_wake = first_normal + tonumber(ARGV[6])
 
 -- The id at the head of each list; false where there is none.
 local heads = {}
 if wanted > 0 then
-    for i = 5, first_wake - 1 do
+    for i = first_high, first_wake - 1 do
         heads[i] = redis.call("lindex", KEYS[i], 0)
     end
 end
@@ -51,7 +55,7 @@ local function take(first, last)
 end
 
 local function take_high()
-    return take(5, first_normal - 1)
+    return take(first_high, first_normal - 1)
 end
 
 local function take_normal()
@@ -59,6 +63,23 @@ local function take_normal()
 end
 
 local answer = { streak }
+
+local function give(id, message, flag)
+    answer[#answer + 1] = id
+    answer[#answer + 1] = message
+    answer[#answer + 1] = flag
+end
+
+-- What was given out under this number: number, then ids.
+local given = wanted > 0 and redis.call("lrange", KEYS[5], 0, -1) or {}
+if given[1] == ARGV[7] then
+    for i = 2, #given do
+        local message = redis.call("hget", KEYS[3], given[i]) == ARGV[1] and redis.call("hget", KEYS[2], given[i])
+        if message then
+            give(given[i], message, redis.call("hget", KEYS[4], string.match(given[i], "^[^:]*")) or "")
+        end
+    end
+end
 while #answer - 1 < 3 * wanted do
     local normal_first = streak >= share
     local is_high = not normal_first
@@ -71,9 +92,16 @@ while #answer - 1 < 3 * wanted do
         break
     end
     streak = is_high and streak + 1 or 0
-    answer[#answer + 1] = id
-    answer[#answer + 1] = message
-    answer[#answer + 1] = flag
+    give(id, message, flag)
+end
+if wanted > 0 and #answer > 1 then
+    redis.call("del", KEYS[5])
+    local ids = { ARGV[7] }
+    for i = 2, #answer, 3 do
+        ids[#ids + 1] = answer[i]
+    end
+    redis.call("rpush", KEYS[5], unpack(ids))
+    redis.call("expire", KEYS[5], ARGV[8])
 end
 if wanted > 0 and #answer == 1 then
     for i = first_wake, #KEYS do

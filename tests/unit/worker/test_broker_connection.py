@@ -292,7 +292,8 @@ A_HIGH, A, B = TaskList("a", 1), TaskList("a", 0), TaskList("b", 0)
 def test_the_keys_of_a_fetch_are_those_of_the_single_functions() -> None:
     made = FetchKeys("p", "me", [A, A_HIGH, B])
     held = [f("p") for f in (keys.consumers, keys.messages, keys.fetched, keys.cancelled)]
-    wakes = [keys.wake("p", "a"), keys.wake("p", "b")]
+    held.append(keys.given("p", "me"))
+    wakes = [keys.wake("p", of) for of in (A, A_HIGH, B)]
     assert made.fetch == [*held, *(keys.waiting("p", of) for of in (A_HIGH, A, B)), *wakes]
     assert made.counts == (1, 2)
     assert made.wait == [*wakes, keys.own_wake("p", "me")]
@@ -302,7 +303,8 @@ def test_the_keys_of_a_fetch_are_those_of_the_single_functions() -> None:
 def test_no_two_keys_are_the_same_and_a_cluster_keeps_them_together(prefix: str, tag: str) -> None:
     made = [
         *(keys.waiting(prefix, of) for of in (A_HIGH, A, B)),
-        *(keys.wake(prefix, name) for name in "ab"),
+        *(keys.wake(prefix, of) for of in (A_HIGH, A, B)),
+        keys.given(prefix, "me"),
         *(f(prefix) for f in (keys.consumers, keys.messages, keys.fetched, keys.cancelled)),
         *(f(prefix) for f in (keys.cancelled_until, keys.full, keys.marker, keys.probe)),
         keys.own_wake(prefix, "me"),

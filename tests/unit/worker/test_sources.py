@@ -17,7 +17,8 @@ from atm.worker.attempt import AttemptId
 
 
 def _due(number: int, priority: int = 0) -> Due:
-    return Due(Hint(f"{number:036d}", 1, TaskList("work", priority)), now() - timedelta(seconds=1))
+    of = TaskList("work", priority)
+    return Due(Hint(f"{number:036d}", 1, of), now() - timedelta(seconds=1), of)
 
 
 @pytest.fixture

@@ -20,6 +20,4 @@ def upgrade() -> None:
     steps.add_column("leader", sa.Column("leads_until", MOMENT, nullable=True))
     steps.add_column("leader", sa.Column("without_redis", sa.Boolean(), nullable=True))
     steps.add_column("server", sa.Column("redis_fault", FAULT, nullable=True))
-    steps.create_index("ix_task_waiting", "task", ["task_type", "priority", "dispatch_at"])
-    # Relays of the version before look for what is due without it, for the minutes of a rolling upgrade.
-    steps.drop_index("ix_task_dispatch", "task")
+    steps.create_index("ix_task_waiting", "task", ["task_type", "priority", "dispatch_at", "due_at"])
