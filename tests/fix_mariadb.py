@@ -73,8 +73,8 @@ class MariaDB:
         )
         assert done.returncode == 0, f"MariaDB makes no data folder: {done.stdout[-3000:]}"
 
-    def start(self) -> None:
-        """Starts it and waits until it answers."""
+    def start(self, *flags: str) -> None:
+        """Starts it, with these flags too, and waits until it answers."""
         program = _find("mariadbd")
         assert program is not None
         with (self._folder / "log").open("ab") as log:
@@ -93,6 +93,7 @@ class MariaDB:
                         "--skip-name-resolve",
                     ),
                     *self._flags,
+                    *flags,
                 ],
                 stdout=subprocess.DEVNULL,
                 stderr=log,
@@ -117,6 +118,13 @@ class MariaDB:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def shut_down(self) -> None:
+        """Asks it to stop, and waits until it has."""
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait()
+        self._process = None
 
     def root(self) -> pymysql.Connection[pymysql.cursors.Cursor]:
         """A connection that may do everything."""

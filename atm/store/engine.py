@@ -184,9 +184,13 @@ class _Dialer:
 
 
 def _is_read_only(connection: MySQLConnection) -> bool:
+    """Whether it may only be read. Raises pymysql.Error where it is of no use at all."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT @@global.read_only")
-        return str(cursor.fetchone()[0]).upper() not in ("0", "OFF")
+        is_read_only = str(cursor.fetchone()[0]).upper() not in ("0", "OFF")
+    # A Galera node without its primary component answers that, and refuses this (1047).
+    connection.commit()
+    return is_read_only
 
 
 def _ask_for_limit(connection: Any, _record: Any) -> None:

@@ -97,6 +97,7 @@ class Claims:
         if isinstance(found, ClaimedTask):
             return found
         if found is Behind.BEHIND and attempt.fetched and self._now() - attempt.fetched.sent_at < BEHIND:
+            logger.debug("task %s, attempt %d: not here yet", *attempt.id)
             time.sleep(_BEHIND_SECONDS)
             self._completer.requeue(attempt, last=True)
         else:

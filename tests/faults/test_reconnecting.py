@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,45 +11,9 @@ from fix_mariadb import MariaDB
 from fix_system import System, eventually, health
 from fix_valkey import Sentinel, Valkey
 from grpc_health.v1 import health_pb2
+from trickle import trickle
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
-
-
-@dataclass
-class _Trickle:
-    """A client that creates a task every 20 ms, whatever happens."""
-
-    system: System
-    ids: list[str] = field(default_factory=list)
-    stopping: threading.Event = field(default_factory=threading.Event)
-
-    def run(self) -> None:
-        client = self.system.client()
-        while not self.stopping.wait(0.02):
-            self.ids.append(client.create_task("echo", deadline=20).task_id)
-
-    def goes_on(self) -> None:
-        """Returns when it has created some more."""
-        enough = len(self.ids) + 15
-        eventually(lambda: len(self.ids) >= enough, what="no more tasks are created")
-
-
-@contextlib.contextmanager
-def _trickle(system: System) -> Iterator[_Trickle]:
-    """Tasks that are created meanwhile; all of them must succeed."""
-    made = _Trickle(system)
-    thread = threading.Thread(target=made.run)
-    thread.start()
-    try:
-        made.goes_on()
-        yield made
-        made.goes_on()
-    finally:
-        made.stopping.set()
-        thread.join(30)
-    client = system.client()
-    assert {client.wait_for_task(task_id, 30).status for task_id in made.ids} == {"SUCCESS"}
-    system.check_history()
 
 
 def _succeeds(system: System, within: float) -> None:
@@ -65,7 +27,7 @@ def test_a_restart_of_redis_is_lived_through_and_told(new_system: System, own_va
     new_system.start_server()
     new_system.start_worker()
     eventually(lambda: health(new_system.address, "redis") == SERVING)
-    with _trickle(new_system):
+    with trickle(new_system):
         own_valkey.stop()
         eventually(lambda: health(new_system.address, "redis") == NOT_SERVING)
         # Calls are answered without it.
@@ -109,7 +71,7 @@ def test_a_failover_is_lived_through(new_system: System, replicated: _Replicated
     new_system.environment["REDIS_ADDR"] = replicated.sentinel.address
     new_system.start_server()
     new_system.start_worker()
-    with _trickle(new_system):
+    with trickle(new_system):
         if how == "asked for":
             replicated.sentinel.fail_over()
         else:
@@ -123,7 +85,7 @@ def test_a_restart_of_mariadb_is_lived_through(tmp_path: Path, own_mariadb: Mari
     try:
         system.start_server()
         system.start_worker()
-        with _trickle(system):
+        with trickle(system):
             own_mariadb.stop()
             eventually(lambda: health(system.address, "sql") == NOT_SERVING)
             own_mariadb.start()
