@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import TextualSelect, and_, bindparam, select, text, update
+from sqlalchemy import TextualSelect, and_, bindparam, or_, select, text, tuple_, update
 from sqlalchemy.engine import Connection
 
 from atm.columns import UtcDateTime
@@ -38,11 +38,16 @@ def task_lists(connection: Connection) -> list[TaskList]:
     kind, priority = TASK.c.task_type, TASK.c.priority
     # A step from list to list in the index, however many tasks there are in each.
     first = select(kind, priority).order_by(kind, priority).limit(1)
+    first = first.with_hint(TASK, "FORCE INDEX (ix_task_waiting)", "mysql")
     row = connection.execute(first).first()
     while row is not None:
         found.append(TaskList(*row))
-        same_type = first.where(kind == row[0], priority > row[1])
-        row = connection.execute(same_type).first() or connection.execute(first.where(kind > row[0])).first()
+        # Each database finds the place of only one of these in the index.
+        if connection.dialect.name == "sqlite":
+            later = tuple_(kind, priority) > tuple_(*row)
+        else:
+            later = or_(and_(kind == row[0], priority > row[1]), kind > row[0])
+        row = connection.execute(first.where(later)).first()
     return found
 
 
