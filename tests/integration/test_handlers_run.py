@@ -101,12 +101,16 @@ def test_a_type_that_nobody_has_announced_is_refused(client: Client) -> None:
         client.create_task("ecoh")
 
 
-def test_an_accepted_type_without_a_handler_ends_failed(new_system: System) -> None:
+def test_an_accepted_type_waits_for_a_worker_that_has_its_handler(new_system: System) -> None:
     new_system.start_server("--accept-unknown-types")
     new_system.start_worker()
     client = new_system.client()
-    done = client.wait_for_task(client.create_task("nobody_has_this").task_id, 30)
-    assert (done.status, done.error_reason, done.attempt) == ("FAILED", "NO_HANDLER", 1)
+    waits = client.create_task("print_everything").task_id
+    after = client.create_task("echo").task_id
+    assert client.wait_for_task(after, 60).status == "SUCCESS"
+    assert (client.get_task(waits).status, client.get_task(waits).attempt) == ("PENDING", 0)
+    new_system.start_worker(environment={"ATM_HANDLERS": "printing_handlers"})
+    assert client.wait_for_task(waits, 60).attempt == 1
     new_system.check_history()
 
 
