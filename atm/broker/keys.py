@@ -13,7 +13,6 @@ from atm.lists import TaskList
 #: Queue and actor of each priority, for Dramatiq.
 NORMAL_QUEUE = "normal"
 HIGH_QUEUE = "high"
-QUEUES_BY_URGENCY = (HIGH_QUEUE, NORMAL_QUEUE)
 
 
 def queue_of(priority: int) -> str:

@@ -10,15 +10,14 @@ from atm.lists import TaskList, list_for
 from atm.service.dispatch import Dispatcher
 from atm.store import waiting
 from atm.store.database import Database
-from atm.store.waiting import Due
+from atm.store.waiting import AGAIN_LATEST, Due
 
 #: How many tasks get their message in one sweep, about: as many of each list, where several are due.
 BATCH = 500
 #: When a task that got its message is looked at again: after as long as it has
-#: waited, within these bounds, so that a long queue is not sent again and again.
+#: waited, between this and AGAIN_LATEST, so that a long queue is not sent again and again.
 #: A message that is still queued is not queued twice: its id is the attempt's.
 AGAIN = timedelta(seconds=30)
-AGAIN_LATEST = timedelta(minutes=10)
 #: How often it is looked which types there are: the first task of a new one is sent by whoever creates it.
 _LISTED_SECONDS = 1.0
 #: ... and how many times as long as that takes it is left alone then: there may be thousands of types.
@@ -46,11 +45,10 @@ class Relay:
         rooms = self._dispatcher.room([list_for(*of) for of in lists])
         if rooms is None:
             return False
-        open_lists = [of for of in lists if rooms.get(list_for(*of), self._enough_room) >= self._enough_room]
-        found, more = self._due(open_lists, now)
+        full = {of for of, room in rooms.items() if room < self._enough_room}
+        found, more = self._due([of for of in lists if list_for(*of) not in full], now)
         due_in = {item.hint.of for item in found}
-        with_room = {list_for(*of) for of in open_lists}
-        self._dispatcher.caught_up([of for of in rooms if of in with_room and of not in due_in])
+        self._dispatcher.caught_up([of for of in rooms if of not in full | due_in])
         queued = self._dispatcher.relay([item.hint for item in found])
         if not queued:
             return False

@@ -139,9 +139,7 @@ class TaskService(Creation):
         """Every worker that has not left; one whose heartbeats stopped is LOST."""
         heard_since = self._database.clock.now() - self._worker_lease
         found = self._database.read(workers.all_workers)
-        for worker in found:
-            if worker.last_heartbeat_at < heard_since:
-                worker.status = WorkerStatus.LOST
+        _mark_lost(found, heard_since)
         return list(found)
 
     def servers(self) -> tuple[list[Server], Leader]:
@@ -150,9 +148,7 @@ class TaskService(Creation):
         found, leader = self._database.read(
             lambda connection: (servers.all_servers(connection), servers.leader(connection))
         )
-        for server in found:
-            if server.last_heartbeat_at < heard_since:
-                server.status = WorkerStatus.LOST
+        _mark_lost(found, heard_since)
         return list(found), leader
 
     def statistics(self) -> Statistics:
@@ -167,6 +163,12 @@ class TaskService(Creation):
             capacity=sum(worker.capacity for worker in living),
             load=sum(worker.load for worker in living),
         )
+
+
+def _mark_lost(found: Sequence[Worker | Server], heard_since: datetime) -> None:
+    for process in found:
+        if process.last_heartbeat_at < heard_since:
+            process.status = WorkerStatus.LOST
 
 
 def _read(connection: Connection, items: Sequence[str]) -> list[Task | Exception]:

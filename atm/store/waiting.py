@@ -20,6 +20,8 @@ from atm.lists import Hint, TaskList, list_for
 from atm.states import Status
 from atm.store.tasks import TASK
 
+#: The relay looks at a task that is due again after this at the latest.
+AGAIN_LATEST = timedelta(minutes=10)
 #: How many lists are looked at in one statement: SQLite takes 500 at most.
 _LISTS = 100
 

@@ -31,8 +31,8 @@ _LOOK_SHARE = 10
 #: than OVERDUE: the relay has not seen to it.
 _OVERDUE_LOOK_SECONDS = 1.0
 OVERDUE = timedelta(seconds=1)
-#: Later than the relay puts off any task that is due (relay.AGAIN_LATEST).
-_LATEST = timedelta(minutes=15)
+#: Later than the relay puts off any task that is due, whatever the clocks.
+_LATEST = waiting.AGAIN_LATEST + timedelta(minutes=5)
 #: For how long what was found is good enough to take more from.
 _FRESH_SECONDS = 0.1
 #: It takes some at random of so many times as many as it wants: others take from the same ones.
