@@ -45,18 +45,30 @@ def with_body(body: bytes, *headers: bytes) -> bytes:
 async def evil_server(answer: Answer) -> AsyncIterator[tuple[str, list[bytes]]]:
     """A server on loopback: its URL, and the heads of the requests that it has got."""
     heads: list[bytes] = []
+    serving: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+        task = asyncio.current_task()
+        assert task is not None
+        serving.add(task)
+        try:
             heads.append(await reader.readuntil(b"\r\n\r\n"))
             await answer(writer)
-        writer.close()
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # whoever asked has gone, or the test has ended
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", heads
     finally:
         server.close()
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
 
 
 def packed(coding: str, pieces: list[bytes]) -> bytes:

@@ -29,6 +29,8 @@ from atm.store.dsn import parse_sql_dsn
 
 T = TypeVar("T")
 TESTS = Path(__file__).parent
+#: Where the processes of a system find handlers, and how to end when they are measured.
+PYTHONPATH = (str(TESTS), str(TESTS / "measured_processes")) if MEASURED else (str(TESTS),)
 #: How long a test waits for what takes a moment. Only one that fails waits for so long, so it promises
 #: nothing about time, and suffices on a machine that is busy with other things.
 PATIENCE_SECONDS = 60.0
@@ -88,9 +90,13 @@ class Process:
 
     def kill(self) -> None:
         """SIGKILL for it and everything in its group."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.popen.pid, signal.SIGKILL)
+        self.signal_group(signal.SIGKILL)
         self.popen.wait()
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """Sends it to the process and everything in its group, as far as they run."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.popen.pid, number)
 
 
 class System:
@@ -109,7 +115,7 @@ class System:
             "ATM_REDIS_PREFIX": self.prefix,
             "ATM_HANDLERS": "sample_handlers",
             "ATM_HOST": "127.0.0.1",
-            "PYTHONPATH": str(TESTS),
+            "PYTHONPATH": os.pathsep.join(PYTHONPATH),
             "SCRATCH": str(folder),
             **(environment or {}),
         }
@@ -199,9 +205,9 @@ class System:
 
 
 def _let_end(processes: list[Process]) -> None:
-    """Asks all of them to stop, and gives them and what they have started a moment to."""
+    """Has all of them, and what they have started, tell what they have run; and gives them a moment to."""
     for process in processes:
-        process.popen.terminate()
+        process.signal_group(signal.SIGUSR1)
     end = time.monotonic() + END_SECONDS
     for process in processes:
         while process.group_runs() and time.monotonic() < end:
@@ -210,7 +216,9 @@ def _let_end(processes: list[Process]) -> None:
 
 def wait_until_serving(address: str, process: Process) -> None:
     """Returns when the health service says SERVING."""
-    with grpc.insecure_channel(address) as channel:
+    # By itself gRPC waits for a second before it tries to connect again.
+    options = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 100)]
+    with grpc.insecure_channel(address, options) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
 
         def serving() -> bool:

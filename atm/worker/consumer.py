@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from atm.worker.prefetcher import Prefetcher
 if TYPE_CHECKING:
     from atm.worker.runtime import WorkerRuntime
 
-#: How often a consumer that takes nothing looks whether it shall end.
+#: How often a consumer that takes nothing looks whether it shall end, before the worker stops.
 _IDLE_SECONDS = 1.0
 
 
@@ -46,7 +45,7 @@ class AttemptConsumer(Consumer):
 
     def __next__(self) -> MessageProxy | None:
         if not self._takes:
-            time.sleep(_IDLE_SECONDS)
+            self._prefetcher.wait_for_stop(_IDLE_SECONDS)
             return None
         attempt = self._prefetcher.take()
         return None if attempt is None else AttemptMessage(attempt)

@@ -39,6 +39,8 @@ HANDED_AHEAD = 4
 STALE_SECONDS = 0.25
 #: The weight of a task that was shorter than those before, in how long tasks take.
 _SHORTER = 0.03
+#: How often a consumer of a worker that stops asks whether it shall end.
+_STOPPING_SECONDS = 0.01
 #: A process whose threads are all busy tells Redis at least this often that it lives.
 _SIGN_OF_LIFE_SECONDS = 1.0
 
@@ -73,14 +75,19 @@ class Prefetcher:
         # How many are fetched ahead of the threads, and how many of these are handed out already.
         self._ahead = self._handed_ahead = 0
         self._looked_at = 0.0
-        self._stopping = False
+        self._stopped = threading.Event()
         # Held by the consumer that takes, and by whoever hands things back.
         self._turn = threading.Lock()
 
     def stop(self) -> None:
         """Nothing is fetched from now on; what is here is still handed out."""
-        self._stopping = True
+        self._stopped.set()
         self._attempts.wake()
+
+    def wait_for_stop(self, seconds: float) -> None:
+        """Returns when it is told to stop, a little later when it was told before, or after `seconds`."""
+        time.sleep(_STOPPING_SECONDS)
+        self._stopped.wait(seconds)
 
     def take(self) -> Attempt | None:
         """The next attempt, or None when there was none for a while."""
@@ -88,9 +95,9 @@ class Prefetcher:
             return None
         try:
             attempts = self._attempts
-            if self._stopping and not attempts.ready_count:
+            if self._stopped.is_set() and not attempts.ready_count:
                 # A consumer thread asks again until it is told to end.
-                time.sleep(0.01)
+                time.sleep(_STOPPING_SECONDS)
                 return None
             if self._leave_to_others():
                 time.sleep(STALE_SECONDS)
@@ -99,10 +106,10 @@ class Prefetcher:
                 self._hand_back_stale()
             ahead = self._handed_ahead
             patience = STALE_SECONDS if attempts.ready_count or ahead else _SIGN_OF_LIFE_SECONDS
-            if not attempts.wait_for_thread(self._capacity + ahead, patience, lambda: self._stopping):
+            if not attempts.wait_for_thread(self._capacity + ahead, patience, self._stopped.is_set):
                 self._look_after_what_waits()
                 return None
-            if attempts.ready_count <= self._ahead // 2 and not self._stopping:
+            if attempts.ready_count <= self._ahead // 2 and not self._stopped.is_set():
                 self._refill()
             if ahead and not self._first_is_claimed():
                 self._look_after_what_waits()

@@ -19,10 +19,10 @@ def test_a_rolling_restart_loses_nothing_and_repeats_nothing(new_system: System)
 
     def load(number: int) -> None:
         n = number
-        while not stopping.wait(0.02):
+        while not stopping.wait(0.04):
             try:
                 with Client(addresses[n % len(addresses)]) as client:
-                    while not stopping.wait(0.02):
+                    while not stopping.wait(0.04):
                         seconds = "0.3" if n % 5 == 0 else "0"
                         ids.append(client.create_task("slow", {"seconds": seconds}, deadline=10).task_id)
                         n += 1

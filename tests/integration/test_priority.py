@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 from fix_system import System, eventually
 
+from atm.broker import keys
 from atm.client import Client
+from atm.lists import lists_of
 
 
 @pytest.fixture
@@ -35,7 +38,11 @@ def _hold(client: Client, system: System) -> str:
 
 
 def _finish(client: Client, system: System, ids: list[str]) -> None:
-    """Lets the thread go on; returns when all of these have ended."""
+    """Lets the thread go on when all that wait for it are queued; returns when all of these have ended."""
+    lists = [keys.waiting(system.prefix, of) for of in lists_of(["note_start"])]
+    with redis.Redis.from_url(f"redis://{system.redis_addr}") as direct:
+        # The answer says that a task is in SQL; it is sent after that.
+        eventually(lambda: sum(direct.llen(name) for name in lists) == len(ids) - 1)
     system.let_go("go")
     assert {client.wait_for_task(task_id, 60).status for task_id in ids} == {"SUCCESS"}
 

@@ -11,6 +11,7 @@ import pytest
 import redis
 from fix_system import System
 
+from atm.broker.keys import ended_channel
 from atm.client import Client
 from atm.errors import TaskNotFoundError
 from atm.rpc import task_service_pb2 as pb
@@ -98,7 +99,7 @@ def test_all_who_wait_share_one_subscription(system: System, client: Client) -> 
     tasks = [client.create_task("echo", delay=600).task_id for _ in range(90)]
     tasks.append(client.create_task("hold", {"until": "all are waited for"}).task_id)
     with redis.Redis.from_url(f"redis://{system.redis_addr}") as direct, _waiting(system, *tasks) as waits:
-        channel = f"{system.prefix}:ended"
+        channel = ended_channel(system.prefix)
         assert dict(direct.pubsub_numsub(channel))[channel.encode()] == 1
         system.let_go("all are waited for")
         for task_id in tasks[:-1]:

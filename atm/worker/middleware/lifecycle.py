@@ -16,6 +16,10 @@ from atm.worker.signals import StopSignals
 
 logger = logging.getLogger(__name__)
 
+#: How often Dramatiq's threads look whether the worker stops, in milliseconds: it
+#: would be once a second, and the worker's end waits for the slowest.
+_LOOK_MS = 200
+
 
 class Lifecycle(Middleware):
     """Announces the worker before its threads start, and lets it leave after they have ended."""
@@ -28,6 +32,7 @@ class Lifecycle(Middleware):
         """The process is forked, its threads are not started."""
         # Once more: handlers were imported meanwhile.
         self._signals.take_over()
+        worker.worker_timeout = min(worker.worker_timeout, _LOOK_MS)
         try:
             self._runtime.start(broker, worker)
         except AtmError as error:

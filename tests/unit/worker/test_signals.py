@@ -11,6 +11,7 @@ import pytest
 _BEGIN = """
 import os, signal, subprocess, sys, time, multiprocessing
 from atm.worker.signals import StopSignals, held_back, ignore_stops
+for number in (signal.SIGTERM, signal.SIGHUP): signal.signal(number, signal.SIG_DFL)  # whatever nohup did
 told = []
 def termhandler(number, frame):
     told.append(number)
