@@ -24,7 +24,7 @@ MysqlOption = Annotated[
 @app.command()
 def upgrade(mysql: MysqlOption = None) -> None:
     """Bring the schema up to date. Doing it again changes nothing."""
-    from atm.store.schema import upgrade as upgrade_schema
+    from atm.store.schema_upgrade import upgrade as upgrade_schema
 
     before, after = upgrade_schema(_database(mysql))
     if before == after:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fix_mariadb import MariaDB
 
-from atm.store import schema
+from atm.store import schema_upgrade
 from atm.store.database import Database
 from atm.store.dsn import parse_sql_dsn
 
@@ -32,7 +32,7 @@ def empty_dsn(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def dsn(empty_dsn: str) -> str:
     """A database with the schema, on each backend in turn."""
-    schema.upgrade(parse_sql_dsn(empty_dsn))
+    schema_upgrade.upgrade(parse_sql_dsn(empty_dsn))
     return empty_dsn
 
 

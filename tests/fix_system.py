@@ -23,7 +23,7 @@ from measured import MEASURED
 from ports import free_port
 
 from atm.client import Client
-from atm.store import schema
+from atm.store import schema_upgrade
 from atm.store.database import Database
 from atm.store.dsn import parse_sql_dsn
 
@@ -122,7 +122,7 @@ class System:
         self.address = ""
         self._processes: list[Process] = []
         self._clients: list[Client] = []
-        schema.upgrade(parse_sql_dsn(dsn))
+        schema_upgrade.upgrade(parse_sql_dsn(dsn))
         self.database = Database(parse_sql_dsn(dsn), pool_size=4)
 
     def start_server(

@@ -17,10 +17,10 @@ from sqlalchemy import event, text
 from sqlalchemy.engine import Engine
 
 from atm.states import Status
-from atm.store import schema
+from atm.store import schema_upgrade
 from atm.store.database import Database
 from atm.store.dsn import parse_sql_dsn
-from atm.store.migrations import revisions
+from atm.store.migrations import revisions, scripts
 
 _processes = multiprocessing.get_context("forkserver")
 _CHANGES = ("CREATE", "ALTER", "DROP", "INSERT", "UPDATE")
@@ -70,9 +70,9 @@ def _upgrade(dsn: str, die_after: int, folder: Path | None, alone: bool) -> None
     if folder is not None:
         revisions.FOLDER = folder
     if not alone:
-        schema._LOCKS = ()
-        schema._TABLE_PAUSE_SECONDS = 0.1
-    schema.upgrade(parse_sql_dsn(dsn))
+        schema_upgrade._LOCKS = ()
+        schema_upgrade._TABLE_PAUSE_SECONDS = 0.1
+    schema_upgrade.upgrade(parse_sql_dsn(dsn))
 
 
 def next_release(folder: Path, body: str, *, oldest_code: str = "", after: Path | None = None) -> Path:
@@ -101,8 +101,8 @@ def next_release(folder: Path, body: str, *, oldest_code: str = "", after: Path 
 def upgrade_to(dsn: str, revision: str) -> None:
     """Brings a new database to an old revision."""
     with Database(parse_sql_dsn(dsn), pool_size=1).engine.connect() as connection:
-        for script in revisions.scripts():
-            schema._apply(connection, script)
+        for script in scripts.scripts():
+            schema_upgrade._apply(connection, script)
             if script.revision == revision:
                 break
     connection.engine.dispose()

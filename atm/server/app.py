@@ -89,7 +89,10 @@ def run(settings: Settings) -> int:
     callers_faults.log_occasionally()
     settings = with_usable_host(settings)
     if settings.upgrade_db:
-        before, after = schema.upgrade(settings.sql_url)
+        # Where nothing is upgraded, Alembic is not imported.
+        from atm.store.schema_upgrade import upgrade
+
+        before, after = upgrade(settings.sql_url)
         if before != after:
             logger.info("the schema was upgraded from %s to %s", before or "nothing", after)
     database = Database(settings.sql_url, pool_size=settings.server_threads + _OWN_CONNECTIONS)

@@ -23,7 +23,7 @@ from atm.models import Worker
 from atm.processes import Parent, freeze_heap, outlive_parent
 from atm.service.attempts import AttemptService, size_of
 from atm.settings import Settings
-from atm.store import types
+from atm.store import schema, types
 from atm.store.database import Database
 from atm.worker.attempt import AttemptId, Attempts
 from atm.worker.claim_ledger import ClaimLedger, ledger_file
@@ -100,9 +100,6 @@ class WorkerRuntime:
             raise
 
     def _start(self, broker: TaskBroker, threads: int) -> None:
-        # Alembic, which it imports, speaks when it is imported: after the log is set up.
-        from atm.store import schema
-
         settings = self.settings
         database = self._database = Database(settings.sql_url, pool_size=_CONNECTIONS)
         schema.require(database)

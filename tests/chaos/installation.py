@@ -21,7 +21,7 @@ from ports import free_port
 from atm.client import Client
 from atm.errors import ServiceError
 from atm.models import Server, Worker
-from atm.store import schema, servers, workers
+from atm.store import schema_upgrade, servers, workers
 from atm.store.database import Database
 from atm.store.dsn import parse_sql_dsn
 from chaos.proxy import Proxy
@@ -94,7 +94,7 @@ class Installation:
         else:
             direct = server_dsn = f"sqlite:///{self.folder / 'atm.db'}"
             worker_dsns = [direct] * self._worker_count
-        schema.upgrade(parse_sql_dsn(direct))
+        schema_upgrade.upgrade(parse_sql_dsn(direct))
         # The checker's own way to SQL: no fault is in it.
         self.database = Database(parse_sql_dsn(direct), pool_size=8)
         for number in range(1, self._server_count + 1):

@@ -30,7 +30,7 @@ from atm.service.outcomes import Cancelled, Failed, HandedBack, Outcome, Succeed
 from atm.service.task_service import TaskService
 from atm.service.validation import Listing, NewTask
 from atm.states import LogType, Reason, Status
-from atm.store import logs, schema, tasks, types, waiting
+from atm.store import logs, schema_upgrade, tasks, types, waiting
 from atm.store.database import Database
 from atm.store.dsn import parse_sql_dsn
 from atm.store.tasks import Move
@@ -360,7 +360,7 @@ def test_whatever_happens_in_whatever_order_the_histories_are_legal(
     tmp_path: Path, broker: TaskBroker
 ) -> None:
     url = parse_sql_dsn(f"sqlite:///{tmp_path / 'atm.db'}")
-    schema.upgrade(url)
+    schema_upgrade.upgrade(url)
     opened = Database(url, pool_size=3)
     accept = TaskService(opened, Dispatcher(broker))
     accept.start()

@@ -24,7 +24,7 @@ from atm.service.attempts import AttemptService, ChangeResult, Claim, End, Line,
 from atm.service.outcomes import Succeeded
 from atm.states import Reason, Status
 from atm.store import engine as engine_module
-from atm.store import failures, logs, schema, tasks
+from atm.store import failures, logs, schema_upgrade, tasks
 from atm.store.database import Database, UndoneError
 from atm.store.dsn import parse_sql_dsn
 from atm.store.engine import MySQLConnection
@@ -37,7 +37,7 @@ LEADER = "UPDATE leader SET instance_id = :who"
 def on_mariadb(mariadb: MariaDB) -> Iterator[Database]:
     """With one connection: whoever is next gets what is left of the one before."""
     url = parse_sql_dsn(mariadb.create_database())
-    schema.upgrade(url)
+    schema_upgrade.upgrade(url)
     made = Database(url, pool_size=1)
     yield made
     made.close()
@@ -47,7 +47,7 @@ def on_mariadb(mariadb: MariaDB) -> Iterator[Database]:
 def own(own_mariadb: MariaDB) -> Iterator[Database]:
     """The same, on a server that the test may do anything to."""
     url = parse_sql_dsn(own_mariadb.create_database())
-    schema.upgrade(url)
+    schema_upgrade.upgrade(url)
     made = Database(url, pool_size=1)
     yield made
     made.close()
@@ -239,7 +239,7 @@ def test_of_several_hosts_one_that_can_be_written_to_is_used(tmp_path: Path, own
         _root(own_mariadb, f"CREATE DATABASE {name}")
         _root(own_mariadb, f"GRANT ALL ON {name}.* TO atm@'%'")
         for port in (second.port, own_mariadb.port):
-            schema.upgrade(parse_sql_dsn(dsn.replace(f":{second.port})", f":{port})")))
+            schema_upgrade.upgrade(parse_sql_dsn(dsn.replace(f":{second.port})", f":{port})")))
         hosts = f":{own_mariadb.port},127.0.0.1:{second.port},[::1]:1)"
         database = Database(parse_sql_dsn(dsn.replace(f":{second.port})", hosts)), pool_size=2)
         for primary, replica in ((own_mariadb, second), (second, own_mariadb), (own_mariadb, second)):
@@ -326,7 +326,7 @@ def test_a_file_that_is_full_or_no_database_is_a_refusal(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = parse_sql_dsn(f"sqlite:///{tmp_path / 'full.db'}")
-    schema.upgrade(url)
+    schema_upgrade.upgrade(url)
     database = Database(url, pool_size=1)
 
     def fill(connection: Connection) -> None:
@@ -373,7 +373,7 @@ def test_an_outage_that_goes_on_is_told_again_now_and_then(
 def small(own_mariadb: MariaDB) -> Iterator[Database]:
     """A database that takes a megabyte at a time."""
     url = parse_sql_dsn(own_mariadb.create_database())
-    schema.upgrade(url)
+    schema_upgrade.upgrade(url)
     _root(own_mariadb, "SET GLOBAL max_allowed_packet = 1048576")
     made = Database(url, pool_size=4)
     yield made

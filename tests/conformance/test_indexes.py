@@ -28,7 +28,7 @@ from atm.service.outcomes import Succeeded
 from atm.service.task_service import TaskService
 from atm.service.validation import Listing, NewTask
 from atm.states import Status
-from atm.store import logs, schema, servers, tasks, waiting, workers
+from atm.store import logs, schema_upgrade, servers, tasks, waiting, workers
 from atm.store.database import Database
 from atm.store.dsn import parse_sql_dsn
 from atm.store.tasks import Filter
@@ -47,7 +47,7 @@ def million(tmp_path_factory: pytest.TempPathFactory, valkey: Valkey) -> Iterato
     server.install()
     server.start()
     url = parse_sql_dsn(server.create_database())
-    schema.upgrade(url)
+    schema_upgrade.upgrade(url)
     # One connection: its counters are the session's.
     database = Database(url, pool_size=1)
     try:

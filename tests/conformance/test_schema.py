@@ -10,9 +10,10 @@ from alembic.migration import MigrationContext
 from sqlmodel import SQLModel
 
 from atm.errors import SchemaBehindError
-from atm.store import schema
+from atm.store import schema, schema_upgrade
 from atm.store.database import Database
 from atm.store.dsn import parse_sql_dsn
+from atm.store.migrations import revisions, scripts
 
 
 def test_the_models_and_the_migrations_agree(database: Database) -> None:
@@ -21,11 +22,16 @@ def test_the_models_and_the_migrations_agree(database: Database) -> None:
     assert found == []
 
 
+def test_each_migration_is_in_a_file_that_its_revision_names() -> None:
+    # Servers and workers know the revisions by these.
+    assert revisions.names() == [script.revision for script in scripts.scripts()]
+
+
 def test_upgrading_again_or_at_the_same_time_changes_nothing(empty_dsn: str) -> None:
     url = parse_sql_dsn(empty_dsn)
     assert schema.current(url) is None
     with ThreadPoolExecutor(4) as pool:
-        ends = {pair[1] for pair in pool.map(lambda _: schema.upgrade(url), range(4))}
+        ends = {pair[1] for pair in pool.map(lambda _: schema_upgrade.upgrade(url), range(4))}
     assert ends == {schema.head()} == {schema.current(url)}
 
 

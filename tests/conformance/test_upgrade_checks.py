@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import URL
 
 from atm.errors import SchemaRefusedError, UnavailableError
-from atm.store import schema
+from atm.store import schema, schema_upgrade
 from atm.store.database import Database
 from atm.store.dsn import parse_sql_dsn
 
@@ -74,14 +74,14 @@ def test_tables_that_are_not_atms_are_recognised_before_any_change(
     _execute(url, *statements)
     before = _contents(url)
     with pytest.raises(SchemaRefusedError, match="a database of its own"):
-        schema.upgrade(url)
+        schema_upgrade.upgrade(url)
     assert _contents(url) == before
 
 
 def test_tables_of_other_names_do_not_matter(empty_dsn: str) -> None:
     url = parse_sql_dsn(empty_dsn)
     _execute(url, "CREATE TABLE tasks (id INTEGER)", "CREATE TABLE user_worker (id INTEGER)")
-    schema.upgrade(url)
+    schema_upgrade.upgrade(url)
     assert schema.standing(url).problem is None
 
 
@@ -116,16 +116,15 @@ def test_a_missing_right_is_named_before_any_change(limited: Limited, missing: s
     others = ", ".join(right for right in RIGHTS if right != missing)
     url = limited(f"GRANT {others} ON {{database}}.* TO {{user}}")
     said = f"lacks the right to {missing}, .*GRANT {missing} ON"
-    # Without this one nothing can be looked at.
-    with pytest.raises(SchemaRefusedError, match="SELECT command denied" if missing == "SELECT" else said):
-        schema.upgrade(url)
+    with pytest.raises(SchemaRefusedError, match=said):
+        schema_upgrade.upgrade(url)
     assert _contents(url.set(username="atm")) == []
 
 
 def test_all_missing_rights_are_named_at_once(limited: Limited) -> None:
     url = limited("GRANT SELECT ON {database}.* TO {user}")
     with pytest.raises(SchemaRefusedError, match="INSERT, UPDATE, CREATE, ALTER, INDEX"):
-        schema.upgrade(url)
+        schema_upgrade.upgrade(url)
 
 
 BY_TABLES = [
@@ -154,14 +153,14 @@ BY_TABLES = [
 )
 def test_rights_that_suffice_do_however_they_are_given(limited: Limited, grants: tuple[str, ...]) -> None:
     url = limited(*grants)
-    schema.upgrade(url)
+    schema_upgrade.upgrade(url)
     assert schema.standing(url).problem is None
 
 
 def test_a_schema_that_is_up_to_date_needs_no_rights_to_change_it(limited: Limited, mariadb: MariaDB) -> None:
     url = limited("GRANT SELECT, INSERT, UPDATE, DELETE ON {database}.* TO {user}")
-    schema.upgrade(url.set(username="atm"))
-    assert schema.upgrade(url) == (schema.head(), schema.head())
+    schema_upgrade.upgrade(url.set(username="atm"))
+    assert schema_upgrade.upgrade(url) == (schema.head(), schema.head())
 
 
 def _with_flags(folder: Path, *flags: str) -> MariaDB:
@@ -177,15 +176,15 @@ def test_a_binary_log_by_statement_is_found_before_any_change(tmp_path: Path) ->
     try:
         url = parse_sql_dsn(server.create_database())
         with pytest.raises(SchemaRefusedError, match="Set binlog_format to ROW"):
-            schema.upgrade(url)
+            schema_upgrade.upgrade(url)
         assert _contents(url) == []
         with server.root() as connection, connection.cursor() as cursor:
             cursor.execute("SET GLOBAL binlog_format = MIXED")
-        schema.upgrade(url)
+        schema_upgrade.upgrade(url)
         with server.root() as connection, connection.cursor() as cursor:
             cursor.execute("SET GLOBAL binlog_format = STATEMENT")
         # There is nothing to do any more.
-        schema.upgrade(url)
+        schema_upgrade.upgrade(url)
     finally:
         server.stop()
 
@@ -195,5 +194,5 @@ def test_a_read_only_server_is_told_of_before_any_change(own_mariadb: MariaDB) -
     with own_mariadb.root() as connection, connection.cursor() as cursor:
         cursor.execute("SET GLOBAL read_only = 1")
     with pytest.raises((UnavailableError, SchemaRefusedError), match="read-only"):
-        schema.upgrade(url)
+        schema_upgrade.upgrade(url)
     assert _contents(url) == []

@@ -18,7 +18,7 @@ from upgrades import insert_task, next_release, start_upgrade, upgrade_killed, u
 
 from atm.errors import SchemaNewerError, SchemaRefusedError, UnavailableError
 from atm.store import engine as engine_module
-from atm.store import schema, servers, tasks, types
+from atm.store import schema, schema_upgrade, servers, tasks, types
 from atm.store.database import Connection, Database
 from atm.store.dsn import parse_sql_dsn
 from atm.store.migrations import revisions
@@ -82,7 +82,7 @@ def test_an_upgrade_that_is_killed_after_any_change_is_completed_by_the_next(
             _fill(dsn)
         changes += 1
         killed = upgrade_killed(dsn, changes)
-        schema.upgrade(parse_sql_dsn(dsn))
+        schema_upgrade.upgrade(parse_sql_dsn(dsn))
         _check(dsn, TASKS if start else [])
         if not killed:
             break
@@ -103,7 +103,7 @@ def test_what_an_earlier_version_left_half_way_is_completed(mariadb: MariaDB, do
     has_tasks = done > next(i for i, said in enumerate(OLD_STATEMENTS) if "CREATE TABLE task_log" in said)
     if has_tasks:
         _fill(dsn)
-    schema.upgrade(url)
+    schema_upgrade.upgrade(url)
     _check(dsn, TASKS if has_tasks else [])
 
 
@@ -115,7 +115,7 @@ def test_an_alembic_version_that_is_behind_what_is_there_is_made_up_for(dsn: str
             f"UPDATE alembic_version SET version_num = '{known}'" if known else "DELETE FROM alembic_version"
         )
         opened.write(lambda connection, forget=forget: connection.execute(text(forget)))  # type: ignore[misc]
-        schema.upgrade(opened.url)
+        schema_upgrade.upgrade(opened.url)
         _check(dsn, TASKS)
     opened.close()
 
@@ -134,24 +134,24 @@ def test_upgrades_at_the_same_time_do_no_harm(empty_dsn: str, alone: bool) -> No
 def test_upgrades_of_two_databases_of_one_server_do_not_wait_for_each_other(mariadb: MariaDB) -> None:
     one, other = (parse_sql_dsn(mariadb.create_database()) for _ in range(2))
     with Database(one, pool_size=1).engine.connect() as connection:
-        connection.execute(text(f"SELECT GET_LOCK({schema._LOCKS[-1]}, 0)"))
-        schema.upgrade(other)
+        connection.execute(text(f"SELECT GET_LOCK({schema_upgrade._LOCKS[-1]}, 0)"))
+        schema_upgrade.upgrade(other)
 
 
 def test_an_upgrade_says_which_other_one_it_waits_for(
     mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = parse_sql_dsn(mariadb.create_database())
-    monkeypatch.setattr(schema, "LOCK_SECONDS", 0.0)
-    monkeypatch.setattr(schema, "_LOCK_POLL_SECONDS", 0)
+    monkeypatch.setattr(schema_upgrade, "LOCK_SECONDS", 0.0)
+    monkeypatch.setattr(schema_upgrade, "_LOCK_POLL_SECONDS", 0)
     other = Database(url, pool_size=1)
     with other.engine.connect() as connection:
-        connection.execute(text(f"SELECT GET_LOCK({schema._LOCKS[-1]}, 0)"))
+        connection.execute(text(f"SELECT GET_LOCK({schema_upgrade._LOCKS[-1]}, 0)"))
         holder = connection.execute(text("SELECT CONNECTION_ID()")).scalar()
         with pytest.raises(UnavailableError, match=f"another upgrade .* connection {holder}"):
-            schema.upgrade(url)
+            schema_upgrade.upgrade(url)
     other.close()
-    schema.upgrade(url)
+    schema_upgrade.upgrade(url)
 
 
 def test_an_upgrade_waits_for_transactions_and_lets_others_work_meanwhile(
@@ -160,9 +160,9 @@ def test_an_upgrade_waits_for_transactions_and_lets_others_work_meanwhile(
     dsn = mariadb.create_database()
     upgrade_to(dsn, "0001")
     _fill(dsn)
-    monkeypatch.setattr(schema, "_TABLE_WAIT_SECONDS", 1)
-    monkeypatch.setattr(schema, "_TABLE_PAUSE_SECONDS", 0.1)
-    thread = threading.Thread(target=schema.upgrade, args=(parse_sql_dsn(dsn),))
+    monkeypatch.setattr(schema_upgrade, "_TABLE_WAIT_SECONDS", 1)
+    monkeypatch.setattr(schema_upgrade, "_TABLE_PAUSE_SECONDS", 0.1)
+    thread = threading.Thread(target=schema_upgrade.upgrade, args=(parse_sql_dsn(dsn),))
     with mariadb.root() as connection, connection.cursor() as cursor:
         cursor.execute(f"USE {parse_sql_dsn(dsn).database}")
         # A dump, say, that keeps its snapshot.
@@ -179,11 +179,11 @@ def test_an_upgrade_waits_for_its_own_statements_however_long_they_take(
     mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     url = parse_sql_dsn(mariadb.create_database())
-    _, before = schema.upgrade(url)
+    _, before = schema_upgrade.upgrade(url)
     monkeypatch.setattr(engine_module, "_ANSWER_SECONDS", 1)
     slow = next_release(tmp_path, 'from alembic import op\nop.execute("SELECT SLEEP(2)")')
     monkeypatch.setattr(revisions, "FOLDER", slow)
-    assert schema.upgrade(url) == (before, f"{int(before) + 1:04}")
+    assert schema_upgrade.upgrade(url) == (before, f"{int(before) + 1:04}")
 
 
 # -- newer than the code -----------------------------------------------------------
@@ -198,7 +198,7 @@ def this_release(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch
 
 def _upgrade_with(patch: pytest.MonkeyPatch, folder: Path, dsn: str) -> None:
     patch.setattr(revisions, "FOLDER", folder)
-    schema.upgrade(parse_sql_dsn(dsn))
+    schema_upgrade.upgrade(parse_sql_dsn(dsn))
     patch.undo()
 
 
@@ -212,7 +212,7 @@ def test_code_goes_on_with_a_schema_that_later_releases_have_expanded(
     newer = f"{int(schema.head()) + 2:04}"
     assert schema.standing(database.url) == (newer, schema.head(), None)
     # With --upgrade-db, say.
-    assert schema.upgrade(database.url) == (newer, newer)
+    assert schema_upgrade.upgrade(database.url) == (newer, newer)
 
 
 def test_code_that_cannot_go_on_with_a_newer_schema_says_what_to_install(
@@ -223,7 +223,7 @@ def test_code_that_cannot_go_on_with_a_newer_schema_says_what_to_install(
     contraction = 'steps.drop_column("task", "progress_message")'
     later = next_release(tmp_path, contraction, oldest_code=number, after=next_one)
     _upgrade_with(this_release, later, dsn)
-    for refused in (lambda: schema.require(database), lambda: schema.upgrade(database.url)):
+    for refused in (lambda: schema.require(database), lambda: schema_upgrade.upgrade(database.url)):
         with pytest.raises(SchemaNewerError, match=r"Install ATM .* here") as error:
             refused()
         assert "run `atm db upgrade`" not in str(error.value)
@@ -260,10 +260,14 @@ def test_a_revision_of_another_application_is_refused(database: Database) -> Non
 
 def test_two_rows_of_alembic_version_are_one_clear_error(mariadb: MariaDB) -> None:
     url = parse_sql_dsn(mariadb.create_database())
-    schema.upgrade(url)
+    schema_upgrade.upgrade(url)
     opened = Database(url, pool_size=1)
     _execute(opened, "INSERT INTO alembic_version VALUES ('x')")
-    for ask in (lambda: schema.require(opened), lambda: schema.upgrade(url), lambda: schema.standing(url)):
+    for ask in (
+        lambda: schema.require(opened),
+        lambda: schema_upgrade.upgrade(url),
+        lambda: schema.standing(url),
+    ):
         with pytest.raises(SchemaRefusedError, match="alembic_version is not ATM's"):
             ask()
     opened.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from atm.errors import SettingsError
-from atm.store import schema
+from atm.store import schema_upgrade
 from atm.store.dsn import parse_sql_dsn
 
 
@@ -21,5 +21,5 @@ def test_a_certificate_that_cannot_be_read_is_a_wrong_setting(
         file.write_bytes(content)
     url = parse_sql_dsn(f"mysql://u:S3CRET@127.0.0.1:1/d?{options.format(file)}")
     with pytest.raises(SettingsError, match="MYSQL_DSN: a certificate or key cannot be read") as caught:
-        schema.upgrade(url)
+        schema_upgrade.upgrade(url)
     assert "S3CRET" not in str(caught.value)

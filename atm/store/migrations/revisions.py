@@ -5,58 +5,46 @@ one a database is; `schema_revision` has a row for each since 0006, written
 before its first change: which version of ATM made it, and the oldest code, by
 the newest revision that it brings itself, that goes on with it. So code tells
 a schema that has only grown since (an expansion) from one that it cannot use.
+Servers and workers look at no more than that when they start, so Alembic,
+which takes a third of a second to import, is left to upgrades (`scripts`).
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from alembic.operations import Operations
-from alembic.runtime.migration import MigrationContext
-from alembic.script import Script, ScriptDirectory
-from sqlalchemy import Column, MetaData, String, Table, func, insert, inspect, select, update
+from sqlalchemy import Column, MetaData, String, Table, inspect, select
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import IntegrityError
 
-from atm._version import __version__
+from atm.errors import SchemaRefusedError
 from atm.models import SchemaRevision
-from atm.store.migrations import steps
 
 #: Where the migrations are.
 FOLDER = Path(__file__).parent
-#: The oldest code that can tell whether it goes on with a newer schema.
-_FIRST = "0006"
-_VERSION = Table(
+VERSION = Table(
     "alembic_version",
     MetaData(),
     Column("version_num", String(32), primary_key=True),
     mysql_engine="InnoDB",
 )
-_REVISION = SchemaRevision.__table__  # type: ignore[attr-defined]
+REVISION = SchemaRevision.__table__  # type: ignore[attr-defined]
 
 
 @cache
-def _directory(folder: Path) -> ScriptDirectory:
-    return ScriptDirectory(folder)
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name[:4] for path in (folder / "versions").glob("[0-9]*.py"))
 
 
-@cache
-def _scripts(folder: Path) -> list[Script]:
-    return list(_directory(folder).walk_revisions())[::-1]
-
-
-def scripts() -> list[Script]:
-    """The migrations of this code, oldest first."""
-    return _scripts(FOLDER)
+def names() -> list[str]:
+    """The revisions of this code, oldest first: its migrations are in files that are named by them."""
+    return _names(FOLDER)
 
 
 def head() -> str:
     """The revision that this code needs."""
-    return scripts()[-1].revision
+    return names()[-1]
 
 
 class State(NamedTuple):
@@ -73,44 +61,19 @@ class State(NamedTuple):
 
 
 def state(connection: Connection) -> State:
-    """Where this database is, as far as upgrades have got."""
-    revision = MigrationContext.configure(connection).get_current_revision()
-    if revision is None or not inspect(connection).has_table(_REVISION.name):
+    """Where this database is, as far as upgrades have got. Raises SchemaRefusedError, and DBAPIError."""
+    tables = set(inspect(connection).get_table_names())
+    revision = _version(connection) if VERSION.name in tables else None
+    if revision is None or REVISION.name not in tables:
         return State(revision, "", "", is_told=False)
-    rows = connection.execute(select(_REVISION).order_by(_REVISION.c.revision)).mappings().all()
+    rows = connection.execute(select(REVISION).order_by(REVISION.c.revision)).mappings().all()
     is_told = any(row["revision"] == revision for row in rows)
     oldest_code = max((row["oldest_code"] for row in rows), default="")
     return State(revision, oldest_code, rows[-1]["version"] if is_told else "", is_told)
 
 
-def tell(connection: Connection, script: Script) -> None:
-    """Writes the row of a revision, before it begins: code that cannot go on with it starts no more."""
-    if not inspect(connection).has_table(_REVISION.name):
-        return
-    mine = _REVISION.c.revision == script.revision
-    if connection.execute(select(_REVISION.c.revision).where(mine)).first() is None:
-        before = connection.execute(select(func.max(_REVISION.c.oldest_code))).scalar() or _FIRST
-        row = {
-            "revision": script.revision,
-            "oldest_code": max(before, getattr(script.module, "oldest_code", "")),
-            "version": __version__[:32],
-            "begun_at": datetime.now(UTC),
-        }
-        # Another upgrade may be at the same place, where no lock can be had.
-        with suppress(IntegrityError):
-            connection.execute(insert(_REVISION), row)
-
-
-def run(connection: Connection, script: Script) -> None:
-    """Takes the steps of a migration, and says in `alembic_version` that they are done. Raises DBAPIError."""
-    with Operations.context(MigrationContext.configure(connection)):
-        steps.create_table(_VERSION)
-        script.module.upgrade()
-    number = _VERSION.c.version_num
-    if script.down_revision is None:
-        if connection.execute(select(number)).first() is None:
-            connection.execute(insert(_VERSION).values(version_num=script.revision))
-    else:
-        # Nothing is changed where another upgrade was faster.
-        mine = number == str(script.down_revision)
-        connection.execute(update(_VERSION).where(mine).values(version_num=script.revision))
+def _version(connection: Connection) -> str | None:
+    found = connection.execute(select(VERSION.c.version_num)).scalars().all()
+    if len(found) > 1:
+        raise SchemaRefusedError(f"alembic_version is not ATM's: it has {len(found)} rows, for one version")
+    return found[0] if found else None

@@ -6,14 +6,17 @@ Each check raises SchemaRefusedError, whose message says what is wrong and what 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from alembic.script import Script
 from sqlalchemy import Table, inspect, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from atm.errors import SchemaRefusedError
 from atm.store.failures import code_of, words_of
+
+if TYPE_CHECKING:
+    from alembic.script import Script
 
 #: How many of a stranger's missing columns are named.
 _SHOWN = 4

@@ -36,6 +36,16 @@ def test_help_loads_neither_grpc_nor_sql_nor_a_server(arguments: list[str]) -> N
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("starts", ["atm.actors", "atm.server.app"])
+def test_servers_and_workers_load_nothing_to_start_that_few_of_them_use(starts: str) -> None:
+    # For upgrades, for http_request, for the command line.
+    program = (
+        f"import sys, {starts}; found = {{'alembic', 'httpx', 'rich', 'typer'}} & set(sys.modules);"
+        "assert not found, found"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_the_version_is_shown_by_the_option_and_by_the_command(run: Any) -> None:
     for arguments in (["--version"], ["version"]):
         outcome = run(*arguments)
@@ -97,7 +107,7 @@ def test_a_schema_is_upgraded_where_the_option_says(run: Any, monkeypatch: pytes
         asked.append(url.render_as_string())
         return (None, "0001") if len(asked) == 1 else ("0001", "0001")
 
-    pretend(monkeypatch, "atm.store.schema", upgrade=upgrade)
+    pretend(monkeypatch, "atm.store.schema_upgrade", upgrade=upgrade)
     assert "from nothing to 0001" in run("db", "upgrade", "--mysql", "sqlite:////tmp/x.db").err
     assert "up to date" in run("db", "upgrade", "--mysql", "sqlite:////tmp/x.db").err
     assert asked == ["sqlite:////tmp/x.db"] * 2

@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atm.errors import NonRetryableError
-from atm.worker.builtin import HttpRefusedError, HttpRequest, HttpStatusError, HttpTimeoutError, http_request
+from atm.worker.builtin import HttpRequest, http_request
 from atm.worker.context import Context
 from atm.worker.http_answer import MAX_BODY, HttpAnswerError, text_of_body
+from atm.worker.http_request import HttpRefusedError, HttpStatusError, HttpTimeoutError
 from atm.worker.log_buffer import LogBuffer
 from atm.worker.payloads import encode_result
 from atm.worker.public_transport import ForbiddenAddressError, PublicTransport
