@@ -67,6 +67,14 @@ class Parent:
         """Whether it has ended."""
         return os.getppid() != self.nearest
 
+    def has_others(self) -> bool:
+        """Whether other children of it run than this process."""
+        try:
+            children = psutil.Process(self.pid).children()
+            return any(one.pid != os.getpid() and one.status() != psutil.STATUS_ZOMBIE for one in children)
+        except psutil.Error:
+            return False
+
 
 def die_with_parent(signal_number: int = signal.SIGKILL, parent: int | None = None) -> None:
     """This process gets the signal when its parent ends (the parent's thread that started it).

@@ -10,7 +10,7 @@ import tempfile
 from collections import deque
 
 #: In use, attempt, task. A slot is filled before it is in use.
-_SLOT = struct.Struct("<BI36s")
+_SLOT = struct.Struct("<Bq36s")
 _FREE = b"\0"
 _USED = b"\1"
 #: Far more than a process claims ahead (see `atm.worker.prefetcher.MOST_AHEAD`).
@@ -36,8 +36,15 @@ class ClaimLedger:
         self._slots: dict[tuple[str, int], int] = {}
 
     def add(self, task_id: str, attempt: int) -> bool:
-        """Adds one before it is claimed; False when there is no place for it, or it is here already."""
-        name = task_id.encode()
+        """Adds one before it is claimed; False when there is no place for it, or it is here already.
+
+        Ids and numbers that are not of ATM's making, but came with an import, may have no place.
+        """
+        try:
+            name = task_id.encode()
+            filled = _SLOT.pack(0, attempt, name)
+        except (struct.error, UnicodeError):
+            return False
         if len(name) != 36 or (task_id, attempt) in self._slots:
             return False
         try:
@@ -45,7 +52,7 @@ class ClaimLedger:
         except IndexError:
             return False
         place = 1 + slot * _SLOT.size
-        _SLOT.pack_into(self._memory, place, 0, attempt, name)
+        self._memory[place : place + _SLOT.size] = filled
         self._memory[place : place + 1] = _USED
         self._slots[task_id, attempt] = slot
         return True

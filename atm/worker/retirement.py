@@ -5,10 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 
 from atm.processes import Parent
 
 logger = logging.getLogger(__name__)
+
+#: How long a process that retires waits for the master's others to end: most stop within two.
+_OTHERS_SECONDS = 3.0
+_LOOK_SECONDS = 0.05
 
 
 class Retirement:
@@ -35,3 +40,14 @@ class Retirement:
     def drains(self) -> None:
         """The worker drains, for this reason or another."""
         self._draining = True
+
+    def leave(self) -> int:
+        """The exit code to end with now; one that is not 0 is told when the master's others have ended.
+
+        The master waits for one worker after the other, a second each time, and
+        sees no code of one that ended while it waited for the last of the others.
+        """
+        end = time.monotonic() + _OTHERS_SECONDS
+        while self.exit_code and self._parent.has_others() and time.monotonic() < end:
+            time.sleep(_LOOK_SECONDS)
+        return self.exit_code

@@ -199,7 +199,7 @@ class WorkerRuntime:
         with self._leaving:
             if not self._stopped.is_set():
                 self._leave(broker)
-        return self._retirement.exit_code
+        return self._retirement.leave()
 
     def _leave(self, broker: TaskBroker) -> None:
         self.prefetcher.hand_back_all()

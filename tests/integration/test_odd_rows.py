@@ -245,6 +245,18 @@ def test_tasks_with_odd_policies_end_and_hold_up_no_others(odd_system: System, o
         assert ended.status in (Status.SUCCESS, Status.FAILED)
 
 
+def test_tasks_with_odd_counts_hold_up_no_others(odd_system: System, odd_client: Client) -> None:
+    for number in (-1, 2**31 - 1, -(2**31), 2**63 - 1, -(2**63), 1.5, "many"):
+        task_id = _new_task(odd_system, **_waiting("echo"))
+        for column in ("attempt", "retry_count"):
+            _update(odd_system, "task", "task_id", task_id, column, number)
+        beside = odd_client.create_task("echo", {"a": "b"})
+        assert odd_client.wait_for_task(beside.task_id, timeout=60).status == Status.SUCCESS, number
+        # Those that have come too far to be tried again are nobody's any more.
+        _write(odd_system, "DELETE FROM task WHERE task_id = :name", {"name": task_id})
+        _write(odd_system, "DELETE FROM task_log WHERE task_id = :name", {"name": task_id})
+
+
 def _ended(client: Client, task_id: str) -> Any:
     found = client.get_task(task_id)
     return found if found.status in FINAL else None

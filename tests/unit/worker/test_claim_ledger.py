@@ -7,6 +7,9 @@ import signal
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from atm.worker.claim_ledger import SLOTS, ClaimLedger
 
 
@@ -35,6 +38,20 @@ def test_of_many_threads_one_takes_it() -> None:
             assert ledger.add(task_id, 1)
             assert sum(pool.map(lambda _, task_id=task_id: ledger.remove(task_id, 1), range(8))) == 1
     assert not ledger.all()
+
+
+@given(st.integers() | st.sampled_from([-(2**31), 2**32, -(2**63), 2**63 - 1]), st.text(max_size=40))
+def test_numbers_and_ids_of_others_are_kept_or_refused_and_hold_up_nothing(
+    attempt: int, task_id: str
+) -> None:
+    ledger = ClaimLedger()
+    (own,) = _ids(1)
+    assert ledger.add(own, attempt) == (-(2**63) <= attempt < 2**63)
+    ledger.remove(own, attempt)
+    if ledger.add(task_id, attempt):
+        ledger.remove(task_id, attempt)
+    assert ledger.add(own, 1)
+    assert ledger.all() == {(own, 1)}
 
 
 def test_what_has_no_place_is_refused_and_places_are_used_again() -> None:
