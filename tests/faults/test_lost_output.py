@@ -31,9 +31,9 @@ LOST = {"full": ">/dev/full", "closed": ">&-"}
 
 
 @pytest.fixture
-def served(new_system: System) -> System:
-    new_system.start_server()
-    return new_system
+def served(lone_system: System) -> System:
+    lone_system.start_server()
+    return lone_system
 
 
 def _atm(system: System, command: str, redirection: str) -> subprocess.CompletedProcess[str]:

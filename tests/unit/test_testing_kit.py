@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -386,6 +387,18 @@ def test_a_handler_in_the_background_is_timed_out_by_hand_or_by_the_clock() -> N
         assert run.wait().status == "TIMEOUT"
 
 
+@pytest.fixture
+def _untraced() -> Iterator[None]:
+    """No thread of the test is traced: with coverage it would stand still for ever (see `measured`)."""
+    before, of_threads = sys.gettrace(), threading.gettrace()
+    sys.settrace(None)
+    threading.settrace(None)  # type: ignore[arg-type]
+    yield
+    sys.settrace(before)
+    threading.settrace(of_threads)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("_untraced")
 def test_a_handler_that_cannot_be_stopped_is_given_up_on_when_its_time_is_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

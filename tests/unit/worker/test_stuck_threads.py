@@ -36,7 +36,7 @@ from atm.worker.whereabouts import where
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock.of(monkeypatch, module, attempt_module)
+    return Clock.of(monkeypatch, module, attempt_module, retirement_module)
 
 
 @pytest.fixture
@@ -306,3 +306,17 @@ def test_a_worker_that_drains_ends_as_it_was_told_to(monkeypatch: pytest.MonkeyP
     retirement.drains()
     retirement.ask(EXIT_STUCK, logging.ERROR, "why")
     assert retirement.exit_code == 0
+
+
+def test_the_exit_code_of_a_retired_worker_is_told_after_the_others_of_its_master(clock: Clock) -> None:
+    # Dramatiq's master would miss it.
+    others = iter([True, True, False])
+    parent = SimpleNamespace(is_told=False, pid=11, nearest=11, is_gone=True, has_others=lambda: next(others))
+    retirement = Retirement(cast(Parent, parent))
+    assert retirement.leave() == 0, "it was not asked to retire: nobody is waited for"
+    retirement.exit_code = EXIT_STUCK
+    assert retirement.leave() == EXIT_STUCK
+    assert next(others, None) is None
+    # Others that go on, or wait for this one, are not waited for without end.
+    parent.has_others = lambda: True
+    assert retirement.leave() == EXIT_STUCK
