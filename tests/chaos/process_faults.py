@@ -49,6 +49,7 @@ def worker_told_twice(installation: Installation, rng: random.Random) -> None:
 
 def worker_reloaded(installation: Installation, rng: random.Random) -> None:
     """SIGHUP for a worker's master: it drains its processes and begins anew, as the same process."""
+    _all_are_back(installation)
     part, before = rng.choice(installation.worker_parts()), _workers_of(installation)
     process = part.process
     assert process is not None
@@ -139,14 +140,12 @@ def _charged(installation: Installation, worker_id: str) -> int:
 
 
 def _all_are_back(installation: Installation) -> None:
-    eventually(
-        lambda: (
-            {part.process.pid for part in installation.worker_parts() if part.process}
-            <= set(_workers_of(installation))
-        ),
-        _REPLACED_SECONDS,
-        "not all workers are back",
-    )
+    def back() -> bool:
+        # One that has ended is not a part for the moment until it is started anew.
+        known = _workers_of(installation)
+        return all(part.process and part.process.pid in known for part in installation.worker_parts())
+
+    eventually(back, _REPLACED_SECONDS, "not all workers are back")
 
 
 def _created(client: Client) -> str:
