@@ -68,10 +68,9 @@ class Parent:
         return os.getppid() != self.nearest
 
     def has_others(self) -> bool:
-        """Whether other children of it run than this process."""
+        """Whether it has other children than this process; those that ended until it has waited for them."""
         try:
-            children = psutil.Process(self.pid).children()
-            return any(one.pid != os.getpid() and one.status() != psutil.STATUS_ZOMBIE for one in children)
+            return any(one.pid != os.getpid() for one in psutil.Process(self.pid).children())
         except psutil.Error:
             return False
 

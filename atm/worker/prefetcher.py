@@ -85,9 +85,9 @@ class Prefetcher:
         self._attempts.wake()
 
     def wait_for_stop(self, seconds: float) -> None:
-        """Returns when it is told to stop, a little later when it was told before, or after `seconds`."""
-        time.sleep(_STOPPING_SECONDS)
-        self._stopped.wait(seconds)
+        """Returns after `seconds`, or soon after it is told to stop, or was told before."""
+        if self._stopped.wait(seconds):
+            time.sleep(_STOPPING_SECONDS)
 
     def take(self) -> Attempt | None:
         """The next attempt, or None when there was none for a while."""

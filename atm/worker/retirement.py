@@ -11,9 +11,12 @@ from atm.processes import Parent
 
 logger = logging.getLogger(__name__)
 
-#: How long a process that retires waits for the master's others to end: most stop within two.
-_OTHERS_SECONDS = 3.0
+#: How long a process that retires waits for the master's others, which were told to stop when it was.
+#: With what it takes itself, it is less than heartbeat_process.STOP_SECONDS, after which it is killed.
+_OTHERS_SECONDS = 2.5
 _LOOK_SECONDS = 0.05
+#: ... and until it waits for this one again.
+_TURN_SECONDS = 0.2
 
 
 class Retirement:
@@ -48,6 +51,8 @@ class Retirement:
         sees no code of one that ended while it waited for the last of the others.
         """
         end = time.monotonic() + _OTHERS_SECONDS
-        while self.exit_code and self._parent.has_others() and time.monotonic() < end:
-            time.sleep(_LOOK_SECONDS)
+        if self.exit_code and self._parent.has_others():
+            while self._parent.has_others() and time.monotonic() < end:
+                time.sleep(_LOOK_SECONDS)
+            time.sleep(_TURN_SECONDS)
         return self.exit_code

@@ -63,6 +63,12 @@ def _update(system: System, table: str, key: str, name: str, column: str, value:
     )
 
 
+def _delete(system: System, task_id: str) -> None:
+    """The task and its history."""
+    for table in ("task", "task_log"):
+        _write(system, f"DELETE FROM {table} WHERE task_id = :name", {"name": task_id})
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -160,8 +166,7 @@ def test_odd_tasks_and_histories_are_shown_by_every_call(
     assert len(odd_client.get_task_logs(task_id)) >= 1
     odd_client.get_statistics()
     odd_client.cancel_task(task_id, requested_by="somebody")
-    _write(odd_system, "DELETE FROM task WHERE task_id = :name", {"name": task_id})
-    _write(odd_system, "DELETE FROM task_log WHERE task_id = :name", {"name": task_id})
+    _delete(odd_system, task_id)
 
 
 @EXAMPLES
@@ -253,8 +258,7 @@ def test_tasks_with_odd_counts_hold_up_no_others(odd_system: System, odd_client:
         beside = odd_client.create_task("echo", {"a": "b"})
         assert odd_client.wait_for_task(beside.task_id, timeout=60).status == Status.SUCCESS, number
         # Those that have come too far to be tried again are nobody's any more.
-        _write(odd_system, "DELETE FROM task WHERE task_id = :name", {"name": task_id})
-        _write(odd_system, "DELETE FROM task_log WHERE task_id = :name", {"name": task_id})
+        _delete(odd_system, task_id)
 
 
 def _ended(client: Client, task_id: str) -> Any:
