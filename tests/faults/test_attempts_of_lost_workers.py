@@ -31,6 +31,15 @@ def _freeze(process: Process) -> list[int]:
     return pids
 
 
+def _frozen_with_claims_ahead(client: Client, pid: int, threads: int) -> bool:
+    """Freezes the worker's process; lets it go on when it holds no more than its threads can have begun."""
+    os.kill(pid, signal.SIGSTOP)
+    if len(client.list_tasks("PROCESSING").tasks) > 2 * threads:
+        return True
+    os.kill(pid, signal.SIGCONT)
+    return False
+
+
 def test_a_frozen_worker_that_comes_back_is_refused_and_its_handler_told(new_system: System) -> None:
     new_system.start_server(environment=LEASE)
     first = new_system.start_worker(environment=LEASE)
@@ -99,6 +108,7 @@ def test_what_was_claimed_ahead_is_not_charged_and_all_is_back_before_the_lease_
     tasks = [task.task_id for task in client.create_tasks(orders)]
     eventually(lambda: new_system.marks(tasks[300]))
     victim = _pid_of(client, tasks[300])
+    eventually(lambda: _frozen_with_claims_ahead(client, victim, threads=4))
     os.kill(victim, signal.SIGKILL)
     assert worker.popen.wait(60) != 0
     eventually(lambda: not client.list_tasks("PROCESSING").tasks)
@@ -119,7 +129,8 @@ def test_what_was_claimed_ahead_is_not_charged_and_all_is_back_before_the_lease_
     assert back, "none was claimed ahead: the test shows nothing"
     assert all(task.status == "SUCCESS" and task.retry_count == 0 for task in back)
     assert all(new_system.marks(task.task_id) == [f"attempt {task.attempt}"] for task in back)
-    assert any("stopped before it began" in _messages(client, task.task_id) for task in back)
+    said = [_messages(client, task.task_id) for task in back]
+    assert any("stopped before it began" in messages for messages in said), said[0]
     new_system.check_history()
 
 
