@@ -1,7 +1,8 @@
 """Where Redis is, in the forms that people write it.
 
 ``host:port``, ``host``, ``[::1]:6379``, or a ``redis://``, ``rediss://`` or
-``unix://`` URL, or ``redis+sentinel://host:26379,host:26379/service``.
+``unix://`` URL, or ``redis+sentinel://host:26379,host:26379/service``, or
+``redis+cluster://host:6379,host:6379`` (``rediss+cluster://`` with TLS).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from atm.errors import SettingsError
 from atm.host_port import join_host_port, split_host_port
 
 SENTINEL_SCHEME = "redis+sentinel://"
+#: Without TLS, and with it.
+CLUSTER_SCHEMES = ("redis+cluster://", "rediss+cluster://")
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,38 @@ def parse_sentinel_url(url: str) -> SentinelAddress:
     )
 
 
+def is_cluster(url: str) -> bool:
+    """Whether this is the URL of a Redis Cluster."""
+    return url.startswith(CLUSTER_SCHEMES)
+
+
+@dataclass(frozen=True)
+class ClusterAddress:
+    """Some nodes of a Redis Cluster: one that answers tells of the others."""
+
+    nodes: list[tuple[str, int]]
+    tls: bool = False
+    username: str | None = None
+    password: str | None = None
+
+
+def parse_cluster_url(url: str) -> ClusterAddress:
+    """`redis+cluster://[user:password@]host[:port],…`, read. Raises SettingsError."""
+    scheme, _, rest = url.partition("://")
+    login, _, rest = rest.rpartition("@")
+    hosts, _, path = rest.partition("/")
+    if not hosts or path not in ("", "0"):
+        raise SettingsError(
+            f"--redis / REDIS_ADDR: a cluster is named like {CLUSTER_SCHEMES[0]}host:6379,host:6379; "
+            "it has no databases but 0"
+        )
+    nodes = [split_host_port(host, 6379, "--redis / REDIS_ADDR", is_secret=True) for host in hosts.split(",")]
+    user, _, password = login.partition(":")
+    return ClusterAddress(
+        nodes, scheme.startswith("rediss"), unquote(user) or None, unquote(password) or None
+    )
+
+
 def parse_redis_addr(addr: str) -> str:
     """The URL for redis-py of an address in either form. Raises SettingsError, which repeats none of it."""
     text = addr.strip()
@@ -54,6 +89,9 @@ def parse_redis_addr(addr: str) -> str:
         return text
     if text.startswith(SENTINEL_SCHEME):
         parse_sentinel_url(text)
+        return text
+    if is_cluster(text):
+        parse_cluster_url(text)
         return text
     if not text or "://" in text or "/" in text:
         raise SettingsError("--redis / REDIS_ADDR takes host:port, or a redis://, rediss:// or unix:// URL")

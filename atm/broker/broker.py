@@ -70,7 +70,7 @@ class TaskBroker(RedisBroker):
         limit: int = MOST_QUEUED,
     ) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
-            client=connect(url),
+            client=connect(url, prefix),
             middleware=middleware or [],
             namespace=prefix,
             # Recovery is asked for by the scheduler, and goes by the time of Redis.

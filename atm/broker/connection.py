@@ -19,7 +19,14 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from atm.broker.address import SENTINEL_SCHEME, parse_sentinel_url
+from atm.broker.address import (
+    CLUSTER_SCHEMES,
+    SENTINEL_SCHEME,
+    is_cluster,
+    parse_cluster_url,
+    parse_sentinel_url,
+)
+from atm.broker.cluster import connect_to_cluster
 from atm.errors import BrokerUnavailableError
 
 logger = logging.getLogger(__name__)
@@ -35,11 +42,12 @@ ANSWER_SECONDS = 2.5
 PAUSE_SECONDS = 0.5
 
 
-def connect(url: str) -> redis.Redis:
+def connect(url: str, prefix: str) -> redis.Redis:
     """A pooled client of the Redis at this URL. Connects when first used.
 
     `redis+sentinel://host:port,host:port/service/db` asks the Sentinels which
-    one is the master, each time that it connects.
+    one is the master, and `redis+cluster://host:port,host:port` the cluster
+    which one has the keys of `prefix`, each time that it connects.
     """
     patience: dict[str, Any] = {
         "socket_connect_timeout": CONNECT_SECONDS,
@@ -50,6 +58,8 @@ def connect(url: str) -> redis.Redis:
     }
     # ... or that leads to what was the master before a failover.
     options = {**patience, "retry_on_error": [redis.exceptions.ReadOnlyError]}
+    if is_cluster(url):
+        return connect_to_cluster(parse_cluster_url(url), prefix, patience)
     if not url.startswith(SENTINEL_SCHEME):
         return redis.Redis.from_url(url, **options)
     address = parse_sentinel_url(url)
@@ -75,10 +85,17 @@ def translated(call: Callable[P, R]) -> Callable[P, R]:
             return call(*args, **kwargs)
         except redis.RedisError as error:
             raise BrokerUnavailableError(
-                f"Redis cannot be used: {error}", retry_after=PAUSE_SECONDS
+                f"Redis cannot be used: {_said_of(error)}", retry_after=PAUSE_SECONDS
             ) from error
 
     return at_the_edge
+
+
+def _said_of(error: redis.RedisError) -> str:
+    if isinstance(error, redis.exceptions.MovedError):
+        form = f"{CLUSTER_SCHEMES[0]}host:port,host:port"
+        return f"it is a cluster ({error}): --redis / REDIS_ADDR names one as {form}"
+    return str(error)
 
 
 def raise_first(answers: Iterable[object]) -> None:

@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import add_ServerReflectionServ
 
 from atm import logs
 from atm.background import Role, Runner
+from atm.broker.address import is_cluster
 from atm.broker.broker import TaskBroker
 from atm.broker.marker import Marker
 from atm.broker.notifications import NotificationListener
@@ -247,12 +248,14 @@ def _sweeps(settings: Settings, database: Database, broker: TaskBroker, dispatch
     """What the leader does for all."""
     sweeps: list[Role] = [
         Relay(database, dispatcher, settings.sweep_seconds, settings.queue_limit),
-        CarryOver(database, OldLayout(broker.client, broker.namespace)),
         DataLossDetector(database, Marker(broker.client, broker.namespace)),
         Rescuer(database, settings.worker_lease_seconds),
         TimeoutSweeper(database),
         MessageRecovery(dispatcher),
     ]
+    if not is_cluster(settings.redis_url):
+        # Versions with the old keys did not work with a cluster, which has them on other nodes.
+        sweeps.append(CarryOver(database, OldLayout(broker.client, broker.namespace)))
     if settings.retention_seconds:
         sweeps.append(Pruner(database, settings.retention_seconds))
     return sweeps

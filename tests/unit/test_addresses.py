@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atm.broker.address import parse_redis_addr, parse_sentinel_url
+from atm.broker.address import parse_cluster_url, parse_redis_addr, parse_sentinel_url
 from atm.errors import SettingsError
 from atm.store.dsn import parse_sql_dsn
 
@@ -70,7 +70,17 @@ def test_sentinels_are_read() -> None:
     assert (found.service, found.db, found.password) == ("main", 3, "p@w")
 
 
-@pytest.mark.parametrize("address", ["", "http://x", "h:port", "h:0", "redis+sentinel://a:1"])
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+def test_clusters_are_read(scheme: str) -> None:
+    found = parse_cluster_url(parse_redis_addr(f"{scheme}+cluster://u:p%40w@a:1,b,[::1]:7/0"))
+    assert found.nodes == [("a", 1), ("b", 6379), ("::1", 7)]
+    assert (found.tls, found.username, found.password) == (scheme == "rediss", "u", "p@w")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "http://x", "h:port", "h:0", "redis+sentinel://a:1", "redis+cluster://", "redis+cluster://a:1/2"],
+)
 def test_a_redis_address_that_cannot_be_used_is_refused(address: str) -> None:
     with pytest.raises(SettingsError, match="REDIS_ADDR"):
         parse_redis_addr(address)

@@ -35,6 +35,9 @@ REDIS = (
     f"redis+sentinel://u:{SECRET}@h:p,h/service",
     f"redis+sentinel://u:{SECRET}@h:{SECRET}/service",
     f"redis+sentinel://u:{SECRET}@h/",
+    f"redis+cluster://u:{SECRET}@h:p,h",
+    f"redis+cluster://u:{SECRET}@h:{SECRET},h",
+    f"rediss+cluster://u:{SECRET}@h:1/3",
 )
 SQL = (
     f"u:{SECRET}@tcp(127.0.0.1:1)d",

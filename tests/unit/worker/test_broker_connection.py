@@ -71,14 +71,19 @@ def test_a_defect_is_not_taken_for_an_outage() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://127.0.0.1:1/0", "redis+sentinel://127.0.0.1:1,127.0.0.1:2/mymaster/0"]
+    "url",
+    [
+        "redis://127.0.0.1:1/0",
+        "redis+sentinel://127.0.0.1:1,127.0.0.1:2/mymaster/0",
+        "redis+cluster://127.0.0.1:1,127.0.0.1:2",
+    ],
 )
 def test_a_redis_that_is_not_there_is_noticed_when_it_is_used_and_not_waited_for(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
     monkeypatch.setattr(redis.retry, "sleep", waits.append)
-    client = connect(url)
+    client = connect(url, "atm")
     with pytest.raises(BrokerUnavailableError):
         translated(client.ping)()
     client.close()
