@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection, CursorResult, Dialect
 from sqlalchemy.exc import DBAPIError
 
 from atm.columns import JsonMap, UtcDateTime
+from atm.store.failures import COMMIT
 
 Convert = Callable[[Any], Any]
 
@@ -97,28 +98,35 @@ def run(connection: Connection, statements: Sequence[Statement], *, last: bool =
     MySQL gets as many in one packet as fit: a thread that waits for an answer
     waits for Python's lock, too, before it goes on. `last`: nothing follows in
     this transaction, so that the last packet also commits. Raises
-    PacketTooLargeError.
+    PacketTooLargeError, and the driver's errors as SQLAlchemy does, with COMMIT
+    as the statement of one that came when all of them had been run.
     """
     if not statements:
         return []
     if _binds(connection):
         return [_execute(connection, statement).rowcount for statement in statements]
-    texts = [*(statement.text for statement in statements), *["COMMIT"] * last]
+    texts = [*(statement.text for statement in statements), *[COMMIT] * last]
     driver: Any = connection.connection.dbapi_connection
     together = "; ".join(texts)
-    if driver.fits(together):
-        counts = _run_packet(connection, driver, together)
+    if len(texts) == 1 or (driver.takes_several and driver.fits(together)):
+        counts = _run_packet(connection, driver, together, len(statements))
     else:
-        counts = [count for text in texts for count in _run_packet(connection, driver, text)]
+        counts = [
+            count
+            for place, text in enumerate(texts)
+            for count in _run_packet(connection, driver, text, int(place < len(statements)))
+        ]
     driver.committed = last
     return counts[: len(statements)]
 
 
-def _run_packet(connection: Connection, driver: Any, text: str) -> list[int]:
+def _run_packet(connection: Connection, driver: Any, text: str, changes: int) -> list[int]:
+    """Runs the statements in `text`, of which the first `changes` are not the COMMIT; the rows of each."""
+    counts: list[int] = []
     try:
         with driver.cursor() as cursor:
             cursor.execute(text)
-            counts = [cursor.rowcount]
+            counts.append(cursor.rowcount)
             # The first one that fails ends the packet, and with it the commit.
             while cursor.nextset():
                 counts.append(cursor.rowcount)
@@ -126,7 +134,7 @@ def _run_packet(connection: Connection, driver: Any, text: str) -> list[int]:
         dialect = connection.dialect
         if dialect.is_disconnect(error, driver, None):
             connection.invalidate(error)
-        shown = text[:_SHOWN]
+        shown = text[:_SHOWN] if len(counts) < changes else COMMIT
         raise DBAPIError.instance(shown, None, error, driver.Error, dialect=dialect) from error
     return counts
 

@@ -55,7 +55,7 @@ class Database:
         self._reader = self.engine.execution_options(**{READ_ONLY: True})
         self._outages = OutageLog()
         self._answered_at = time.monotonic()
-        self._is_read_only = False
+        self._takes_no_writes = False
         # After those of the engine itself, which make a connection fit for use.
         event.listen(self.engine, "connect", lambda connection, _record: self._compare_clocks(connection))
 
@@ -87,13 +87,13 @@ class Database:
                 raise
             if failure not in (Failure.CONFLICT, Failure.TOO_LARGE):
                 self._outages.note(failure, error)
-            if failure is Failure.READ_ONLY:
+            if failure is Failure.NOT_PRIMARY:
                 # The other connections are to the same server.
-                self._is_read_only = True
+                self._takes_no_writes = True
                 self.engine.dispose()
             raise answer_to(failure, error) from error
         self._answered_at = time.monotonic()
-        if not self._is_read_only:
+        if not self._takes_no_writes:
             self._outages.over()
         return result
 
@@ -101,7 +101,7 @@ class Database:
         """Tries again what lost a conflict."""
         try:
             return _transact(engine, work)
-        except exc.OperationalError as error:
+        except exc.DBAPIError as error:
             if is_undecodable(error):
                 # Not from the start: it makes each value of SQLite slower.
                 show_any_text(self.engine)
@@ -126,11 +126,14 @@ class Database:
         return time.monotonic() - self._answered_at
 
     def ping(self) -> None:
-        """Returns if the database answers, and can be written to. Raises UnavailableError."""
-        self.read(lambda connection: connection.execute(text("SELECT 1")))
-        if self._is_read_only:
-            self.write(lambda connection: connection.execute(_CHANGES_NOTHING))
-            self._is_read_only = False
+        """Returns if the database answers, and takes writes. Raises UnavailableError."""
+        if self.url.get_backend_name() == "sqlite" and not self._takes_no_writes:
+            # A file does not become a replica; writing would make others wait.
+            self.read(lambda connection: connection.execute(text("SELECT 1")))
+            return
+        self.write(lambda connection: connection.execute(_CHANGES_NOTHING))
+        if self._takes_no_writes:
+            self._takes_no_writes = False
             self._outages.over()
 
     def compare_clocks(self) -> None:

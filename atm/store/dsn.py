@@ -16,7 +16,7 @@ from sqlalchemy.exc import ArgumentError
 
 from atm.errors import SettingsError
 from atm.host_port import split_host_port
-from atm.store.engine import HOSTS
+from atm.store.engine import HOSTS, MULTI_STATEMENTS
 
 # The password is greedy: it may hold ':' and '@', up to the last '@' that
 # stands before the network's name.
@@ -29,7 +29,7 @@ _GO_DSN = re.compile(
 #: Settings of the Go driver that have no meaning here: PyMySQL always talks
 #: utf8mb4, and ATM stores UTC.
 _GO_ONLY = {
-    *("parseTime", "loc", "collation", "charset", "time_zone", "timeTruncate", "multiStatements"),
+    *("parseTime", "loc", "collation", "charset", "time_zone", "timeTruncate"),
     *("interpolateParams", "allowNativePasswords", "allowCleartextPasswords", "checkConnLiveness"),
     *("clientFoundRows", "columnsWithAlias", "maxAllowedPacket", "rejectReadOnly", "connectionAttributes"),
 }
@@ -114,6 +114,8 @@ def _from_go(match: re.Match[str]) -> URL:
                     query["ssl_verify_identity"] = "true"
             elif value != "false":
                 raise SettingsError("--mysql / MYSQL_DSN: tls takes true, false or skip-verify")
+        elif name == "multiStatements":
+            query[MULTI_STATEMENTS] = value
         elif name not in _GO_ONLY:
             raise SettingsError(f"--mysql / MYSQL_DSN: the setting {name!r} is not known")
     url = URL.create(

@@ -24,6 +24,8 @@ from atm.host_port import split_host_port
 READ_ONLY = "atm_read_only"
 #: The part of a URL's query that names more hosts, with commas between.
 HOSTS = "atm_hosts"
+#: ... and the part that is false where a packet must hold one statement only; Go's driver calls it so.
+MULTI_STATEMENTS = "multiStatements"
 
 #: How long a statement of SQLite waits for the lock.
 _SQLITE_BUSY_MS = 10_000
@@ -37,6 +39,11 @@ _LOCK_WAIT_SECONDS = 10
 #: A connection that was used within this time is taken to be there still.
 _FRESH_SECONDS = 0.5
 _USED_AT = "atm_used_at"
+#: MySQL's and MariaDB's, Aurora's, TiDB's.
+_READ_ONLY_VARIABLES = (
+    *("read_only", "super_read_only", "innodb_read_only"),
+    *("tidb_restricted_read_only", "tidb_super_read_only"),
+)
 #: What a packet holds beside its statements.
 _PACKET_HEAD = 16
 
@@ -66,7 +73,7 @@ def make_engine(url: URL, pool_size: int) -> Engine:
     connect_args = {name: value for name, value in defaults.items() if name not in url.query}
     hosts = str(url.query.get(HOSTS, ""))
     engine = create_engine(
-        url.difference_update_query([HOSTS]),
+        url.difference_update_query([HOSTS, MULTI_STATEMENTS]),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=10,
@@ -79,7 +86,9 @@ def make_engine(url: URL, pool_size: int) -> Engine:
         connect_args=connect_args,
     )
     more = [split_host_port(host, 3306, "the address") for host in hosts.split(",") if host]
-    event.listen(engine, "do_connect", _Dialer([(url.host or "localhost", url.port or 3306), *more]))
+    first = (url.host or "localhost", url.port or 3306)
+    takes_several = str(url.query.get(MULTI_STATEMENTS)).lower() not in ("false", "f", "0")
+    event.listen(engine, "do_connect", _Dialer([first, *more], takes_several))
     event.listen(engine, "connect", _ask_for_limit)
     event.listen(engine, "checkin", _note_use)
     event.listen(engine, "checkout", _ping_if_idle)
@@ -87,7 +96,7 @@ def make_engine(url: URL, pool_size: int) -> Engine:
 
 
 class MySQLConnection(pymysql.connections.Connection):  # type: ignore[misc]
-    """Takes several statements in one packet (`bulk.run`), and knows when such a packet has committed.
+    """Takes several statements in one packet (`bulk.run`), if it may, and knows when one has committed.
 
     What is larger than `max_packet` (bytes) is refused here: the server would
     close the connection, as if it were gone. Raises PacketTooLargeError.
@@ -95,6 +104,11 @@ class MySQLConnection(pymysql.connections.Connection):  # type: ignore[misc]
 
     committed = False
     max_packet = 0
+
+    @property
+    def takes_several(self) -> bool:
+        """Whether a packet may hold more than one statement."""
+        return bool(self.client_flag & CLIENT.MULTI_STATEMENTS)
 
     def query(self, sql: Any, unbuffered: bool = False) -> int:
         self.committed = False
@@ -153,14 +167,15 @@ def _ssl_context(make: Any, options: tuple[Any, ...], files: tuple[float, ...]) 
 class _Dialer:
     """Makes connections to the first of several hosts that can be written to, or to one that can be read."""
 
-    def __init__(self, hosts: Sequence[tuple[str, int]]) -> None:
+    def __init__(self, hosts: Sequence[tuple[str, int]], takes_several: bool) -> None:
         self._hosts = list(hosts)
+        self._takes_several = takes_several
 
     def __call__(
         self, _dialect: Any, _record: Any, arguments: Any, options: dict[str, Any]
     ) -> MySQLConnection:
-        flags = options.pop("client_flag", 0) | CLIENT.FOUND_ROWS | CLIENT.MULTI_STATEMENTS
-        options |= {"client_flag": flags}
+        flags = options.pop("client_flag", 0) | CLIENT.FOUND_ROWS
+        options |= {"client_flag": flags | (CLIENT.MULTI_STATEMENTS if self._takes_several else 0)}
         if len(self._hosts) == 1:
             return MySQLConnection(*arguments, **options)
         readable: MySQLConnection | None = None
@@ -186,8 +201,9 @@ class _Dialer:
 def _is_read_only(connection: MySQLConnection) -> bool:
     """Whether it may only be read. Raises pymysql.Error where it is of no use at all."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT @@global.read_only")
-        is_read_only = str(cursor.fetchone()[0]).upper() not in ("0", "OFF")
+        # Not each server has all of them, and none refuses the question.
+        cursor.execute(f"SHOW GLOBAL VARIABLES WHERE Variable_name IN {_READ_ONLY_VARIABLES}")
+        is_read_only = any(str(value).upper() in ("1", "ON") for _, value in cursor.fetchall())
     # A Galera node without its primary component answers that, and refuses this (1047).
     connection.commit()
     return is_read_only

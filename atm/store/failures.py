@@ -18,13 +18,35 @@ logger = logging.getLogger(__name__)
 #: An outage that goes on is told again after this many seconds.
 TELL_AGAIN_SECONDS = 60.0
 
-#: Deadlock found; lock wait timeout; a table that an upgrade is just changing, or has just changed.
 #: The transaction is rolled back and may be tried again.
-_CONFLICTS = {1213, 1205, 1684, 1412}
+_CONFLICTS = {
+    # Deadlock found; lock wait timeout; a table that an upgrade is just changing, or has just changed.
+    *(1213, 1205, 1684, 1412),
+    # Group Replication: another member had changed the same rows.
+    3101,
+    # TiDB: such conflicts, and a schema that has just changed.
+    *(8002, 8005, 8022, 8028, 9007),
+    # OceanBase: a transaction that it has rolled back, or knows no longer.
+    *(6002, 6211, 6213, 6223, 6224),
+}
+#: The same when a statement gets it. At a COMMIT nobody knows what has become of the transaction:
+#: Galera's errors of certification and of its network; OceanBase's timeout of a statement.
+_CONFLICTS_OF_STATEMENTS = {1180, 4012}
 #: The server, its session or its transaction may only be read: it has become a replica, say.
 _READ_ONLY = {1290, 1792, 1836}
 #: 1290 is said of other options of the server, too.
 _READ_ONLY_WORDS = ("read-only", "read_only", "read only")
+#: A member of a cluster that has lost the others: Galera's, Group Replication's.
+_WITHOUT_QUORUM = {1047, 3100}
+#: A server that is just being stopped.
+_STOPPING = {1053}
+#: Vitess has one number for everything, and says the rest in words.
+_VITESS = 1105
+_VITESS_CONFLICT_WORDS = ("code = aborted", "code = deadlineexceeded")
+_VITESS_NOT_PRIMARY_WORDS = (
+    *("not serving", "not_serving", "shutting_down", "reparent", "no healthy tablet"),
+    *("code = clusterevent", "wrong tablet type", "operation not allowed in state"),
+)
 #: More than the server takes in one packet.
 _TOO_LARGE = {1153}
 #: What somebody has to mend: access, accounts and rights; a database, a table or a
@@ -41,13 +63,17 @@ _REFUSED_WORDS = (
 )
 
 
+#: What `bulk.run` calls the statement of an error that its COMMIT got.
+COMMIT = "COMMIT"
+
+
 class Failure(Enum):
     """What an error means for whoever asked."""
 
     # Another transaction was in the way: this one may be tried again.
     CONFLICT = "a conflict"
-    # This server is not to be written to: another one may be.
-    READ_ONLY = "read-only"
+    # This server does not take writes (any more): another one may.
+    NOT_PRIMARY = "not the primary"
     # Somebody has to mend something before it works.
     REFUSED = "refused"
     # Out of reach, or no answer.
@@ -82,17 +108,17 @@ def _of_sqlite(error: exc.DBAPIError, cause: sqlite3.Error) -> Failure | None:
     if isinstance(error, exc.OperationalError) and "locked" in str(cause):
         return Failure.CONFLICT
     if "readonly" in str(cause):
-        return Failure.READ_ONLY
+        return Failure.NOT_PRIMARY
     if _mentions(cause, _REFUSED_WORDS):
         return Failure.REFUSED
     return Failure.OUTAGE if isinstance(error, exc.OperationalError) else None
 
 
 def _of_code(error: exc.DBAPIError, code: Any) -> Failure | None:
-    if code in _CONFLICTS:
+    if _is_conflict(error, code):
         return Failure.CONFLICT
-    if code in _READ_ONLY and (code != 1290 or _mentions(error.orig, _READ_ONLY_WORDS)):
-        return Failure.READ_ONLY
+    if is_read_only(error) or _is_without_cluster(error, code):
+        return Failure.NOT_PRIMARY
     if code in _TOO_LARGE:
         return Failure.TOO_LARGE
     if code in _REFUSALS:
@@ -100,6 +126,35 @@ def _of_code(error: exc.DBAPIError, code: Any) -> Failure | None:
     # A driver that has lost its place in what the server says raises InternalError.
     lost = exc.OperationalError | exc.InterfaceError | exc.InternalError
     return Failure.OUTAGE if isinstance(error, lost) or error.connection_invalidated else None
+
+
+def _is_conflict(error: exc.DBAPIError, code: Any) -> bool:
+    if code in _CONFLICTS:
+        return True
+    if is_of_commit(error):
+        return False
+    return code in _CONFLICTS_OF_STATEMENTS or (
+        code == _VITESS and _mentions(error.orig, _VITESS_CONFLICT_WORDS)
+    )
+
+
+def is_of_commit(error: exc.DBAPIError) -> bool:
+    """Whether a COMMIT got it."""
+    # SQLAlchemy knows of no statement then; `bulk.run` names it.
+    return error.statement is None or error.statement == COMMIT
+
+
+def is_read_only(error: BaseException) -> bool:
+    """Whether the server, or this session of it, may only be read."""
+    code = code_of(error)
+    return code in _READ_ONLY and (code != 1290 or _mentions(getattr(error, "orig", None), _READ_ONLY_WORDS))
+
+
+def _is_without_cluster(error: exc.DBAPIError, code: Any) -> bool:
+    """Whether what is behind the connection is just no primary, and may not become one again."""
+    if code == _VITESS:
+        return _mentions(error.orig, _VITESS_NOT_PRIMARY_WORDS)
+    return code in _WITHOUT_QUORUM or code in _STOPPING
 
 
 def is_undecodable(error: BaseException) -> bool:
@@ -128,12 +183,15 @@ def words_of(error: BaseException) -> str:
 
 def answer_to(failure: Failure, error: BaseException) -> Exception:
     """What is raised for it: in words for anybody. Those of the database are for the log."""
-    code = code_of(error.__cause__ if isinstance(error, NoConnectionError) else error)
+    error = error.__cause__ or error if isinstance(error, NoConnectionError) else error
+    code = code_of(error)
     number = f" (error {code})" if code is not None else ""
     match failure:
-        case Failure.READ_ONLY:
+        case Failure.NOT_PRIMARY if is_read_only(error) or code is None:
             said = f"the database is read-only{number}: another one may have taken its place"
             return UnavailableError(said, reason="DATABASE_READ_ONLY", retry_after=1.0)
+        case Failure.NOT_PRIMARY:
+            said = f"the database is not the primary of its cluster{number}"
         case Failure.REFUSED:
             return DatabaseRefusedError(
                 f"the database refuses what ATM needs{number}: its operator finds why in the log"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from sqlalchemy import create_engine, exc
+from sqlalchemy import exc
 from sqlalchemy.engine import URL, Connection, Engine
 
 from atm._version import __version__
@@ -49,7 +49,7 @@ def standing(url: URL) -> Standing:
     """How the database's schema stands to this version. Raises UnavailableError and SchemaRefusedError."""
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
         return standing_of(State(None, "", "", is_told=False))
-    with connected(url, create_engine(url)) as connection:
+    with connected(url, Database(url, pool_size=1).engine) as connection:
         return standing_of(revisions.state(connection))
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL, Connection
 from atm.errors import SchemaBehindError, UnavailableError
 from atm.store.database import Database
 from atm.store.failures import Failure, failure_of
-from atm.store.migrations import revisions, schema_checks, scripts
+from atm.store.migrations import revisions, schema_checks, scripts, steps
 from atm.store.migrations.revisions import State
 from atm.store.schema import connected, standing_of
 
@@ -61,6 +61,8 @@ def upgrade(url: URL) -> tuple[str | None, str]:
         coming = _pending(found)
         if coming:
             schema_checks.check(connection, found.revision, scripts.scripts())
+            if connection.dialect.name != "sqlite":
+                steps.do_without_ascii(connection)
         while coming:
             _insist(connection, partial(_apply, connection, coming[0]))
             # Another upgrade may have gone on, where no lock can be had.

@@ -43,6 +43,10 @@ class Proxy:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
 
+    def lead_to(self, target_port: int) -> None:
+        """New connections go there; those that are open stay where they are."""
+        self._target_port = target_port
+
     def cut(self) -> None:
         """Resets all connections, and lets no new one through."""
         self._cut = True

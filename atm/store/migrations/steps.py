@@ -13,11 +13,27 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy import event
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 #: Codes of MySQL for "somebody else has just done that": a table, a column, an index, a row is there;
 #: what should be dropped is not.
 _DONE_BY_ANOTHER = {1050, 1060, 1061, 1062, 1091}
+
+
+def do_without_ascii(connection: Connection) -> None:
+    """From now on columns are made of utf8mb4 there where the engine has no ascii, as OceanBase has none."""
+    has_ascii = connection.execute(sa.text("SHOW CHARACTER SET LIKE 'ascii'")).first()
+    if not has_ascii:
+        event.listen(connection, "before_cursor_execute", _in_utf8mb4, retval=True)
+
+
+def _in_utf8mb4(_c: Any, _u: Any, statement: str, parameters: Any, _x: Any, _m: Any) -> tuple[str, Any]:
+    wider = statement.replace(
+        "CHARACTER SET ascii COLLATE ascii_bin", "CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+    )
+    return wider, parameters
 
 
 def create_table(table: sa.Table) -> None:
