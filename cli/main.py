@@ -15,7 +15,7 @@ import typer
 from atm import __version__
 from atm.errors import AtmError
 from atm.processes import open_standard_streams
-from atm_cli import console, db, demo, exits, operations, serving, task
+from atm_cli import console, db, demo, doctor, exits, operations, serving, task
 from atm_cli.config import Flags
 from atm_cli.options import OutputOption, ProfileOption, ServerOption
 
@@ -33,6 +33,7 @@ app.add_typer(db.app, name="db")
 app.command()(operations.stats)
 app.command()(serving.up)
 app.command()(demo.demo)
+app.command()(doctor.doctor)
 
 
 def _print_version(wanted: bool) -> None:
