@@ -14,9 +14,11 @@ from fix_system import eventually
 _REPLICATED = ("--log-bin=bin", "--log-slave-updates=ON", "--binlog-format=ROW", "--sync-binlog=1")
 #: A commit is answered when the replica has it in its relay log, however long that takes.
 _SEMI_SYNC = (
-    *("--rpl-semi-sync-master-enabled=ON", "--rpl-semi-sync-slave-enabled=ON"),
-    *("--rpl-semi-sync-master-wait-point=AFTER_SYNC", "--rpl-semi-sync-master-timeout=60000"),
+    *("--rpl-semi-sync-slave-enabled=ON", "--rpl-semi-sync-master-wait-point=AFTER_SYNC"),
+    "--rpl-semi-sync-master-timeout=86400000",
 )
+#: Only on the primary: a replica that waits for a replica applies nothing.
+_WAIT_FOR_REPLICA = "SET GLOBAL rpl_semi_sync_master_enabled = 1"
 
 
 class Replicated:
@@ -44,6 +46,8 @@ class Replicated:
         _do(self.primary, "RESET MASTER", "CREATE USER copier@'%' IDENTIFIED BY 'copier'")
         _do(self.primary, "GRANT REPLICATION SLAVE ON *.* TO copier@'%'")
         self._follow(self.replica, self.primary)
+        _do(self.primary, _WAIT_FOR_REPLICA)
+        self._is_followed(self.primary)
         self.proxy.start()
 
     def stop(self) -> None:
@@ -63,12 +67,14 @@ class Replicated:
         _do(old, "SET GLOBAL read_only = 1")
         (position,) = _ask(old, "SELECT @@gtid_binlog_pos")
         assert _ask(new, f"SELECT MASTER_GTID_WAIT('{position}', 60)") == (0,), "the replica does not follow"
+        _do(new, _WAIT_FOR_REPLICA)
         self._promote(new)
         self._follow(old, new)
+        self._is_followed(new)
         self.primary, self.replica = new, old
 
     def fail_over(self) -> None:
-        """The primary is killed, and the replica takes its place with what it has got."""
+        """The primary is killed, and the replica takes its place with what it has got; it has none itself."""
         self.primary.stop()
         eventually(lambda: _has_applied_all(self.replica), what="the replica does not apply what it has got")
         self._promote(self.replica)
@@ -87,15 +93,19 @@ class Replicated:
         _do(
             server,
             "SET GLOBAL read_only = 1",
+            # It writes what it applies into a log of its own, and would wait for a replica of its own.
+            "SET GLOBAL rpl_semi_sync_master_enabled = 0",
             "SET GLOBAL gtid_slave_pos = @@gtid_current_pos",
             f"CHANGE MASTER TO master_host='127.0.0.1', master_port={primary.port}, master_user='copier', "
             "master_password='copier', master_connect_retry=1, master_use_gtid=slave_pos",
             "START SLAVE",
         )
         eventually(lambda: _status(server)["Slave_IO_Running"] == "Yes", what=f"{_status(server)}")
-        # Until then a commit is answered at once.
-        eventually(lambda: _ask(primary, "SHOW STATUS LIKE 'Rpl_semi_sync_master_status'")[1] == "ON")
-        eventually(lambda: _ask(primary, "SHOW STATUS LIKE 'Rpl_semi_sync_master_clients'")[1] == "1")
+
+    def _is_followed(self, primary: MariaDB) -> None:
+        for name, value in (("status", "ON"), ("clients", "1")):
+            question = f"SHOW STATUS LIKE 'Rpl_semi_sync_master_{name}'"
+            eventually(lambda q=question, v=value: _ask(primary, q)[1] == v, what=question)  # type: ignore[misc]
 
 
 def _do(server: MariaDB, *statements: str) -> None:

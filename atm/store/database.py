@@ -155,6 +155,7 @@ class Database:
 
 def _transact(engine: Engine, work: Callable[[Connection], R]) -> R:
     """One try. A connection goes back to the pool only when its transaction has ended for certain."""
+    pool = engine.pool
     try:
         connection = engine.connect()
     except Exception as error:
@@ -174,7 +175,8 @@ def _transact(engine: Engine, work: Callable[[Connection], R]) -> R:
         is_good = True
         return result
     finally:
-        if not is_good:
+        # Who disposes of a pool closes those of its connections that nobody uses just then.
+        if not is_good or engine.pool is not pool:
             _throw_away(connection)
         connection.close()
 

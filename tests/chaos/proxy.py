@@ -71,6 +71,8 @@ class Proxy:
         self._reset()
         for task in asyncio.all_tasks(self._loop):
             task.cancel()
+        # Of its callback that looks at a task which was cancelled asyncio would tell as of an error.
+        self._loop.set_exception_handler(lambda _loop, _context: None)
         self._loop.run_until_complete(asyncio.sleep(0.05))
         self._loop.close()
 
