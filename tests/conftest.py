@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 # Imported by pytest, so that their asserts are explained; nothing may import them before.
-pytest_plugins = ["fix_valkey", "fix_mariadb", "fix_sql", "fix_system", "fix_galera", "fix_replication"]
+pytest_plugins = [
+    *("fix_valkey", "fix_mariadb", "fix_sql", "fix_system", "fix_galera"),
+    *("fix_replication", "fix_oceanbase"),
+]
 
 
 def pytest_report_header() -> list[str]:

@@ -18,9 +18,6 @@ import pymysql
 import pytest
 from ports import free_port
 
-from atm.store import schema_upgrade
-from atm.store.dsn import parse_sql_dsn
-
 #: The least that it starts with.
 _PARAMETERS = ("memory_limit=2G", "datafile_size=1G", "datafile_maxsize=2G", "log_disk_size=2G")
 _START_SECONDS = 180.0
@@ -51,7 +48,7 @@ class OceanBase:
         program = _program()
         assert program is not None
         parameters = [word for parameter in _PARAMETERS for word in ("--parameter", parameter)]
-        with (self._folder / "log").open("ab") as log:
+        with (self._folder / "output").open("ab") as log:
             self._process = subprocess.Popen(
                 [
                     str(program),
@@ -71,7 +68,7 @@ class OceanBase:
                 self.root().close()
                 return
             except pymysql.err.MySQLError:
-                said = (self._folder / "log").read_text(errors="replace")[-2000:]
+                said = (self._folder / "output").read_text(errors="replace")[-2000:]
                 assert self._process.poll() is None, f"OceanBase ends: {said}"
                 assert time.monotonic() < end, f"OceanBase does not start: {said}"
                 time.sleep(0.2)
@@ -96,14 +93,6 @@ class OceanBase:
             cursor.execute(f"CREATE DATABASE {name}")
         return f"root@tcp(127.0.0.1:{self.port})/{name}"
 
-    def clear(self, dsn: str) -> None:
-        """Takes every row away that an upgrade has not made."""
-        name = str(parse_sql_dsn(dsn).database)
-        with self.root() as connection, connection.cursor() as cursor:
-            for table in ("task", "task_log", "worker", "server"):
-                cursor.execute(f"DELETE FROM {name}.{table}")
-            cursor.execute(f"UPDATE {name}.leader SET epoch = 0, instance_id = '', leads_until = NULL")
-
 
 def require_oceanbase() -> None:
     """Skips the test where there is no OceanBase, or fails it where there must be."""
@@ -123,11 +112,3 @@ def oceanbase(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OceanBase]:
         yield server
     finally:
         server.stop()
-
-
-@pytest.fixture(scope="session")
-def oceanbase_dsn(oceanbase: OceanBase) -> str:
-    """A database with the schema, for all tests, each of which clears it: making another takes long."""
-    dsn = oceanbase.create_database()
-    schema_upgrade.upgrade(parse_sql_dsn(dsn))
-    return dsn

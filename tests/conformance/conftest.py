@@ -1,10 +1,13 @@
-"""The services over each database in turn, without processes around them."""
+"""The services over each database in turn, OceanBase's engine among them, without processes around them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from fix_oceanbase import OceanBase
+from fix_sql import BACKENDS, new_dsn
 from fix_valkey import Valkey
 from history import check_history
 from make_tasks import Tasks
@@ -13,6 +16,15 @@ from atm.broker.broker import TaskBroker
 from atm.service.dispatch import Dispatcher
 from atm.service.task_service import TaskService
 from atm.store.database import Database
+
+
+@pytest.fixture(params=(*BACKENDS, "oceanbase"))
+def empty_dsn(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database without tables, on each engine in turn."""
+    if request.param == "oceanbase":
+        server: OceanBase = request.getfixturevalue("oceanbase")
+        return server.create_database()
+    return new_dsn(request.param, request, tmp_path)
 
 
 @pytest.fixture

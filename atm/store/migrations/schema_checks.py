@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from atm.errors import SchemaRefusedError
 from atm.store.failures import code_of, words_of
+from atm.store.migrations import catalog
 
 if TYPE_CHECKING:
     from alembic.script import Script
@@ -72,7 +73,7 @@ def _check_tables(connection: Connection, applied: Mapping[str, Table], coming: 
             continue
         if there[name] in views:
             raise stranger(f"`{name}` is a view")
-        columns = {column["name"].lower() for column in found.get_columns(there[name])}
+        columns = {column.lower() for column in catalog.columns(connection, there[name])}
         # What an upgrade that was stopped has created has all of its columns. Of a table
         # that has been in use some may have been dropped since; never its key.
         needed = table.columns if name in coming else table.primary_key.columns

@@ -17,6 +17,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
+from atm.store.migrations import catalog
+
 #: Codes of MySQL for "somebody else has just done that": a table, a column, an index, a row is there;
 #: what should be dropped is not.
 _DONE_BY_ANOTHER = {1050, 1060, 1061, 1062, 1091}
@@ -46,33 +48,31 @@ def add_column(table: str, column: sa.Column[Any]) -> None:
     """Adds a column unless there is one of its name. Old code goes on adding rows without it:
     it is nullable, or has a `server_default`.
     """
-    known = {found["name"] for found in sa.inspect(op.get_bind()).get_columns(table)}
-    if column.name not in known:
+    if column.name not in catalog.columns(op.get_bind(), table):
         _tolerate(lambda: op.add_column(table, column))
 
 
 def drop_column(table: str, column: str) -> None:
     """Drops a column that is there. A contraction: the migration says `oldest_code`."""
-    known = {found["name"] for found in sa.inspect(op.get_bind()).get_columns(table)}
-    if column in known:
+    if column in catalog.columns(op.get_bind(), table):
         _tolerate(lambda: op.drop_column(table, column))
 
 
 def create_index(name: str, table: str, columns: Sequence[str], *, unique: bool = False) -> None:
     """Creates an index unless there is one of its name."""
-    if name not in _indexes(table):
+    if name not in catalog.indexes(op.get_bind(), table):
         _tolerate(lambda: op.create_index(name, table, list(columns), unique=unique))
 
 
 def drop_index(name: str, table: str) -> None:
     """Drops an index that is there."""
-    if name in _indexes(table):
+    if name in catalog.indexes(op.get_bind(), table):
         _tolerate(lambda: op.drop_index(name, table))
 
 
 def replace_index(name: str, table: str, columns: Sequence[str]) -> None:
     """Leaves an index of this name on these columns, whatever it was on before."""
-    if _indexes(table).get(name, list(columns)) != list(columns):
+    if catalog.indexes(op.get_bind(), table).get(name, list(columns)) != list(columns):
         drop_index(name, table)
     create_index(name, table, columns)
 
@@ -84,11 +84,6 @@ def insert_missing(table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         if row[key.name] not in known:
             _run(table.insert().values(row))
-
-
-def _indexes(table: str) -> dict[str, list[str | None]]:
-    found = sa.inspect(op.get_bind()).get_indexes(table)
-    return {index["name"]: list(index["column_names"]) for index in found if index["name"]}
 
 
 def _run(statement: sa.Executable) -> None:
