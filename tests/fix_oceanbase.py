@@ -18,6 +18,9 @@ import pymysql
 import pytest
 from ports import free_port
 
+from atm.store import schema_upgrade
+from atm.store.dsn import parse_sql_dsn
+
 #: The least that it starts with.
 _PARAMETERS = ("memory_limit=2G", "datafile_size=1G", "datafile_maxsize=2G", "log_disk_size=2G")
 _START_SECONDS = 180.0
@@ -94,6 +97,33 @@ class OceanBase:
         return f"root@tcp(127.0.0.1:{self.port})/{name}"
 
 
+class Installed:
+    """A database with the schema, for one test after the other: making one takes longer than most of them."""
+
+    def __init__(self, server: OceanBase) -> None:
+        self.dsn = server.create_database()
+        self._server = server
+        self._name = str(parse_sql_dsn(self.dsn).database)
+        schema_upgrade.upgrade(parse_sql_dsn(self.dsn))
+        with server.root() as connection, connection.cursor() as cursor:
+            cursor.execute(f"SHOW TABLES FROM {self._name}")
+            tables = [str(row[0]) for row in cursor.fetchall()]
+            self._rows = {table: self._read(cursor, table) for table in tables}
+
+    def _read(self, cursor: pymysql.cursors.Cursor, table: str) -> list[tuple[object, ...]]:
+        cursor.execute(f"SELECT * FROM {self._name}.{table}")
+        return list(cursor.fetchall())
+
+    def as_new(self) -> str:
+        """The DSN, with the rows that the upgrade has made, and no others."""
+        with self._server.root() as connection, connection.cursor() as cursor:
+            for table, rows in self._rows.items():
+                cursor.execute(f"DELETE FROM {self._name}.{table}")
+                for row in rows:
+                    cursor.execute(f"INSERT INTO {self._name}.{table} VALUES %s", (row,))
+        return self.dsn
+
+
 def require_oceanbase() -> None:
     """Skips the test where there is no OceanBase, or fails it where there must be."""
     if _program() is None:
@@ -112,3 +142,9 @@ def oceanbase(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OceanBase]:
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def oceanbase_installed(oceanbase: OceanBase) -> Installed:
+    """A database with the schema, of which each test takes what is new."""
+    return Installed(oceanbase)

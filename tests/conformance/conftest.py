@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fix_oceanbase import OceanBase
+from fix_oceanbase import Installed, OceanBase
 from fix_sql import BACKENDS, new_dsn
 from fix_valkey import Valkey
 from history import check_history
@@ -15,7 +15,9 @@ from make_tasks import Tasks
 from atm.broker.broker import TaskBroker
 from atm.service.dispatch import Dispatcher
 from atm.service.task_service import TaskService
+from atm.store import schema_upgrade
 from atm.store.database import Database
+from atm.store.dsn import parse_sql_dsn
 
 
 @pytest.fixture(params=(*BACKENDS, "oceanbase"))
@@ -25,6 +27,17 @@ def empty_dsn(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         server: OceanBase = request.getfixturevalue("oceanbase")
         return server.create_database()
     return new_dsn(request.param, request, tmp_path)
+
+
+@pytest.fixture(params=(*BACKENDS, "oceanbase"))
+def dsn(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database with the schema, on each engine in turn."""
+    if request.param == "oceanbase":
+        installed: Installed = request.getfixturevalue("oceanbase_installed")
+        return installed.as_new()
+    empty = new_dsn(request.param, request, tmp_path)
+    schema_upgrade.upgrade(parse_sql_dsn(empty))
+    return empty
 
 
 @pytest.fixture
