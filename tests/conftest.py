@@ -13,10 +13,14 @@ pytest_plugins = [
 
 def pytest_report_header() -> list[str]:
     """Which servers this run uses."""
+    import fix_oceanbase
     from fix_mariadb import mariadb_version, missing_reason
     from fix_valkey import valkey_version
 
-    return [f"servers: {valkey_version()}; {mariadb_version() or 'no MariaDB: ' + missing_reason()}"]
+    said = f"servers: {valkey_version()}; {mariadb_version() or 'no MariaDB: ' + missing_reason()}"
+    return (
+        [said] if fix_oceanbase.is_installed() else [said, f"no OceanBase: {fix_oceanbase.missing_reason()}"]
+    )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -33,6 +33,11 @@ def _program() -> Path | None:
     return Path(found.origin).parent / "seekdb"
 
 
+def is_installed() -> bool:
+    """Whether there is such a server."""
+    return _program() is not None
+
+
 def missing_reason() -> str:
     """Why OceanBase was not tried, and what to do about it."""
     return "pylibseekdb is not installed (pip install -e '.[oceanbase]'), so nothing was tried on OceanBase"
@@ -126,7 +131,7 @@ class Installed:
 
 def require_oceanbase() -> None:
     """Skips the test where there is no OceanBase, or fails it where there must be."""
-    if _program() is None:
+    if not is_installed():
         if os.environ.get("ATM_REQUIRE_OCEANBASE"):
             pytest.fail(missing_reason())
         pytest.skip(missing_reason())

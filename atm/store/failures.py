@@ -40,6 +40,8 @@ _READ_ONLY_WORDS = ("read-only", "read_only", "read only")
 _WITHOUT_QUORUM = {1047, 3100}
 #: A server that is just being stopped.
 _STOPPING = {1053}
+#: Of the server, of an account.
+_TOO_MANY_CONNECTIONS = {1040, 1203, 1226}
 #: Vitess has one number for everything, and says the rest in words.
 _VITESS = 1105
 _VITESS_CONFLICT_WORDS = ("code = aborted", "code = deadlineexceeded")
@@ -200,6 +202,11 @@ def answer_to(failure: Failure, error: BaseException) -> Exception:
             return PacketTooLargeError(f"more than the database takes{number}")
         case Failure.CONFLICT:
             said = f"other transactions were in the way, again and again{number}"
+        case _ if code in _TOO_MANY_CONNECTIONS:
+            said = (
+                f"the database takes no more connections{number}: raise max_connections, or have fewer "
+                "servers and workers; each server has up to 26, each worker 9 (docs/operations.md)"
+            )
         case _:
             said = f"the database cannot be reached or does not answer{number}"
     return UnavailableError(said, reason="DATABASE_UNAVAILABLE", retry_after=1.0)

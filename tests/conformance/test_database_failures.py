@@ -322,6 +322,23 @@ def test_an_account_or_a_database_that_is_wrong_is_a_refusal_that_gives_nothing_
     assert not caplog.records, "whoever opens it says so"
 
 
+def test_a_database_without_connections_says_so(own: Database, own_mariadb: MariaDB) -> None:
+    # The least that it takes.
+    _root(own_mariadb, "SET GLOBAL max_connections = 10")
+    url = own.url
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(pymysql.err.OperationalError):
+            for _ in range(10):
+                connection = pymysql.connect(
+                    host=url.host or "", port=url.port or 0, user=url.username, password=url.password or ""
+                )
+                held.callback(connection.close)
+        own.engine.dispose()
+        with pytest.raises(UnavailableError, match=r"1040.*max_connections"):
+            own.ping()
+    own.ping()
+
+
 def test_a_file_that_is_full_or_no_database_is_a_refusal(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
