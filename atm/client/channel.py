@@ -1,4 +1,4 @@
-"""How either client connects: the address, keepalive, retries of UNAVAILABLE, and how often.
+"""How either client connects: the address, balancing, keepalive, retries of UNAVAILABLE, and how often.
 
 The retries are gRPC's own (a service config), so that they work the same in
 both clients and end with the call's deadline. A call whose connection broke
@@ -19,22 +19,22 @@ import grpc
 from atm.host_port import DEFAULT_PORT, join_host_port, split_host_port
 from atm.rpc import task_service_pb2_grpc as rpc
 
-_SERVICE_CONFIG = json.dumps(
-    {
-        "methodConfig": [
-            {
-                "name": [{"service": "taskservice.TaskService"}],
-                "retryPolicy": {
-                    "maxAttempts": 5,
-                    "initialBackoff": "0.1s",
-                    "maxBackoff": "2s",
-                    "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
-                },
-            }
-        ]
-    }
-)
+#: Where a name has several addresses, each call goes to the next of those that can be reached.
+_BALANCED: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
+_RETRIED = {
+    "methodConfig": [
+        {
+            "name": [{"service": "taskservice.TaskService"}],
+            "retryPolicy": {
+                "maxAttempts": 5,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "2s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ]
+}
 Stub = TypeVar("Stub")
 
 #: Calls that wait on one connection; a server takes 100 of all kinds (ATM_MAX_STREAMS_PER_CONNECTION).
@@ -69,9 +69,8 @@ def channel_options(target: str, *, retries: bool) -> list[tuple[str, Any]]:
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 2_000),
         ("grpc.enable_retries", int(retries)),
+        ("grpc.service_config", json.dumps(_BALANCED | (_RETRIED if retries else {}))),
     ]
-    if retries:
-        options.append(("grpc.service_config", _SERVICE_CONFIG))
     if target.rpartition(":")[0] in _LOOPBACK:
         # http_proxy is meant for other machines than this one.
         options.append(("grpc.enable_http_proxy", 0))
