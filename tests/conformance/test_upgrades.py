@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import fix_sql
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -35,6 +36,10 @@ steps.add_column("task", sa.Column("label_{n}", sa.String(20), nullable=True))
 steps.add_column("worker", sa.Column("zone_{n}", sa.Integer(), nullable=False, server_default="0"))
 steps.create_index("ix_task_label_{n}", "task", ["label_{n}"])
 """
+
+
+#: Databases of the test's own: it changes their tables. The one on OceanBase is for many tests.
+dsn, empty_dsn = fix_sql.dsn, fix_sql.empty_dsn
 
 
 def _insert_tasks(connection: Connection) -> None:
