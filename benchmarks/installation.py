@@ -33,6 +33,8 @@ class Installation:
         for name in ("valkey", "mariadb"):
             (folder / name).mkdir()
         self.valkey = Valkey(folder / "valkey")
+        #: What ATM is given; another one may take its place.
+        self.redis_addr = self.valkey.address
         self.mariadb = MariaDB(folder / "mariadb", buffer_pool)
         self._count = 0
         self._processes: list[Process] = []
@@ -93,7 +95,7 @@ class Atm(System):
         self.starts = folder / "starts"
         super().__init__(
             folder,
-            installation.valkey.address,
+            installation.redis_addr,
             installation.mariadb.create_database(),
             {"ATM_HANDLERS": "benchmarks.handlers", "BENCH_STARTS": str(self.starts), "PYTHONPATH": PATHS},
         )

@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -198,6 +199,20 @@ class System:
         """What the handler of a task has left in its file."""
         file = self.folder / f"{task_id}.marks"
         return file.read_text().splitlines() if file.exists() else []
+
+    def starts(self) -> Counter[str]:
+        """How often the handler of `note_start` has begun, by the ids of its tasks."""
+        return Counter(line.split()[1] for line in (self.folder / "starts").read_text().splitlines())
+
+    def check_starts(self, created: Iterable[str]) -> None:
+        """Fails unless exactly these tasks have run, and no attempt of them more than once.
+
+        A call that made a second task when it was tried again shows here, too.
+        """
+        starts, client = self.starts(), self.client()
+        assert set(starts) == set(created)
+        twice = [task_id for task_id, times in starts.items() if times > client.get_task(task_id).attempt]
+        assert not twice, "an attempt ran twice"
 
     def check_history(self) -> None:
         """Fails unless every task's history is a legal one."""

@@ -44,19 +44,24 @@ class SlotOwner:
         """The host and port of the node, as the cluster says now. Raises redis.ConnectionError."""
         with self._lock:
             try:
-                if self._cluster is None:
-                    nodes = [ClusterNode(*node) for node in self._address.nodes]  # type: ignore[no-untyped-call]
-                    self._cluster = RedisCluster(
-                        startup_nodes=nodes, require_full_coverage=False, **self._options
-                    )
-                else:
-                    self._cluster.nodes_manager.initialize()
-                slot = self._cluster.keyslot(self._key)  # type: ignore[no-untyped-call]
-                node = self._cluster.nodes_manager.get_node_from_slot(slot)
-            except RedisClusterException as error:
-                # It is no RedisError.
+                self._cluster = cluster = self._asked()
+                slot = cluster.keyslot(self._key)  # type: ignore[no-untyped-call]
+                node = cluster.nodes_manager.get_node_from_slot(slot)
+            except (redis.RedisError, RedisClusterException) as error:
+                # Where the nodes that it knew are gone, those of the address may be there.
+                self._cluster = None
                 raise redis.ConnectionError(f"{error}") from error
+            # The next time may be days away.
+            cluster.disconnect_connection_pools()  # type: ignore[no-untyped-call]
         return str(node.host), int(node.port)
+
+    def _asked(self) -> RedisCluster:
+        """The cluster, which has just told what is where."""
+        if self._cluster is not None:
+            self._cluster.nodes_manager.initialize()
+            return self._cluster
+        nodes = [ClusterNode(*node) for node in self._address.nodes]  # type: ignore[no-untyped-call]
+        return RedisCluster(startup_nodes=nodes, require_full_coverage=False, **self._options)
 
 
 class _OfOwner:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,25 +36,6 @@ def system(tmp_path: Path, valkey: Valkey, replicated: Replicated) -> Iterator[S
         made.stop()
 
 
-def _check(system: System, created: set[str]) -> None:
-    """Each task that was accepted has run, each of its attempts once, and nothing else has."""
-    starts = Counter(line.split()[1] for line in (system.folder / "starts").read_text().splitlines())
-    assert set(starts) == created
-    client = system.client()
-    for task_id in created:
-        task = client.get_task(task_id)
-        assert task.status == "SUCCESS"
-        assert starts[task_id] <= task.attempt, "an attempt ran twice"
-    listed = {task.task_id for task in _every_task(system)}
-    assert listed == created, "a call that was tried again has made two"
-
-
-def _every_task(system: System) -> list[object]:
-    from atm.store.tasks import Filter, page
-
-    return list(system.database.read(lambda connection: page(connection, Filter(), limit=1_000_000)))
-
-
 def test_after_a_planned_switch_no_session_stays_on_the_old_primary(
     system: System, replicated: Replicated, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -75,7 +55,7 @@ def test_after_a_planned_switch_no_session_stays_on_the_old_primary(
             old = replicated.replica
             eventually(lambda old=old: not replicated.sessions(old), what="sessions stay")  # type: ignore[misc]
         created.update(made.ids)
-    _check(system, created)
+    system.check_starts(created)
     with capsys.disabled():
         print(
             f"\n{SWITCHES} switches, {len(created)} tasks; a new one had run after {max(took):.1f} s at most"
@@ -87,4 +67,4 @@ def test_a_primary_that_is_killed_takes_nothing_with_it_that_was_accepted(
 ) -> None:
     with trickle(system, "note_start", INSIST_SECONDS) as made:
         replicated.fail_over()
-    _check(system, set(made.ids))
+    system.check_starts(made.ids)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,13 +31,6 @@ def system(tmp_path: Path, redis_cluster: Cluster) -> Iterator[System]:
         made.stop()
 
 
-def _check(system: System, created: set[str]) -> None:
-    starts = Counter(line.split()[1] for line in (system.folder / "starts").read_text().splitlines())
-    assert set(starts) == created
-    client = system.client()
-    assert all(starts[task_id] <= client.get_task(task_id).attempt for task_id in created), "ran twice"
-
-
 def test_tasks_run_are_cancelled_and_waited_for(system: System, redis_cluster: Cluster) -> None:
     client = system.client()
     eventually(lambda: health(system.address, "redis") == SERVING)
@@ -48,7 +40,7 @@ def test_tasks_run_are_cancelled_and_waited_for(system: System, redis_cluster: C
     eventually(lambda: system.marks(held))
     client.cancel_task(held)
     assert client.wait_for_task(held, 30).status == "CANCELLED"
-    _check(system, {task.task_id for task in created})
+    system.check_starts(task.task_id for task in created)
     # All of it is on one node, and through Redis it went.
     owner = redis_cluster.owner(tagged(system.prefix))
     for node in redis_cluster.nodes:
@@ -72,7 +64,7 @@ def test_a_failover_of_the_node_that_has_the_keys_is_lived_through(
         eventually(lambda: redis_cluster.owner(key) is not before)
         eventually(lambda: health(system.address, "redis") == SERVING)
         made.goes_on()
-    _check(system, set(made.ids))
+    system.check_starts(made.ids)
 
 
 def test_a_cluster_that_is_taken_for_a_single_redis_is_told(system: System, redis_cluster: Cluster) -> None:
