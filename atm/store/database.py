@@ -74,7 +74,18 @@ class Database:
         which DatabaseRefusedError is one), DuplicateError, and
         PacketTooLargeError.
         """
-        return self._run(self.engine, work)
+        if not self._takes_no_writes:
+            return self._run(self.engine, work)
+
+        def proving(connection: Connection) -> R:
+            # `work` may only read, and a commit of that shows nothing.
+            connection.execute(_CHANGES_NOTHING)
+            return work(connection)
+
+        result = self._run(self.engine, proving)
+        self._takes_no_writes = False
+        self._outages.over()
+        return result
 
     def _run(self, engine: Engine, work: Callable[[Connection], R]) -> R:
         try:
@@ -132,9 +143,6 @@ class Database:
             self.read(lambda connection: connection.execute(text("SELECT 1")))
             return
         self.write(lambda connection: connection.execute(_CHANGES_NOTHING))
-        if self._takes_no_writes:
-            self._takes_no_writes = False
-            self._outages.over()
 
     def compare_clocks(self) -> None:
         """Asks the database for its time: `clock` is right again. Raises UnavailableError."""

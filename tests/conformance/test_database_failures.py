@@ -209,7 +209,11 @@ def test_many_connections_read_the_certificates_of_the_system_once(
 # -- a server that may only be read ---------------------------------------------
 
 
-def test_a_read_only_server_is_left_and_comes_back(own: Database, own_mariadb: MariaDB) -> None:
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_read_only_server_is_left_and_comes_back(
+    own: Database, own_mariadb: MariaDB, caplog: pytest.LogCaptureFixture, asks: bool
+) -> None:
+    caplog.set_level(logging.INFO)
     own.write(_lead("before"))
     _root(own_mariadb, "SET GLOBAL read_only = 1")
     for _ in range(2):
@@ -220,10 +224,14 @@ def test_a_read_only_server_is_left_and_comes_back(own: Database, own_mariadb: M
         with pytest.raises(UnavailableError):
             own.ping()
     assert _leader(own) == "before", "it can still be read"
+    assert "answers again" not in caplog.text
     _root(own_mariadb, "SET GLOBAL read_only = 0")
-    own.ping()
+    # A worker does not ask whether it can write: it writes.
+    if asks:
+        own.ping()
     own.write(_lead("after"))
     assert _leader(own) == "after"
+    assert "answers again" in caplog.text
 
 
 def test_of_several_hosts_one_that_can_be_written_to_is_used(tmp_path: Path, own_mariadb: MariaDB) -> None:
