@@ -248,10 +248,15 @@ def wait_until_serving(address: str, process: Process) -> None:
 
 
 def health(address: str, service: str) -> int:
-    """What the health service says of a service (see atm.server.readiness)."""
+    """What the health service says of a service (see atm.server.readiness); UNKNOWN before its first look."""
     with grpc.insecure_channel(address) as channel:
         request = health_pb2.HealthCheckRequest(service=service)
-        return int(health_pb2_grpc.HealthStub(channel).Check(request, timeout=5).status)
+        try:
+            return int(health_pb2_grpc.HealthStub(channel).Check(request, timeout=5).status)
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.NOT_FOUND:
+                raise
+            return int(health_pb2.HealthCheckResponse.UNKNOWN)
 
 
 @pytest.fixture(params=BACKENDS)

@@ -1,7 +1,8 @@
 """The columns and indexes of a table, as the database lists them.
 
-SQLAlchemy reads MySQL's from SHOW CREATE TABLE, where engines such as
-OceanBase say more than it understands.
+SQLAlchemy reads MySQL's from SHOW CREATE TABLE, where OceanBase says more than
+it understands. Only there the information schema is asked: MariaDB leaves out
+of it a table that another connection is just changing.
 """
 
 from __future__ import annotations
@@ -24,17 +25,24 @@ _INDEXES = text(
 
 def columns(connection: Connection, table: str) -> list[str]:
     """The names of a table's columns, in their order; none where there is no such table."""
-    if connection.dialect.name == "sqlite":
+    if _is_understood(connection):
         return [column["name"] for column in inspect(connection).get_columns(table)]
     return list(connection.execute(_COLUMNS, {"name": table}).scalars())
 
 
 def indexes(connection: Connection, table: str) -> dict[str, Sequence[str | None]]:
     """A table's indexes but the primary key: by name the columns; None stands for an expression."""
-    if connection.dialect.name == "sqlite":
+    if _is_understood(connection):
         found = inspect(connection).get_indexes(table)
         return {index["name"]: list(index["column_names"]) for index in found if index["name"]}
     named: dict[str, list[str | None]] = {}
     for name, column in connection.execute(_INDEXES, {"name": table}):
         named.setdefault(name, []).append(column)
     return dict(named)
+
+
+def _is_understood(connection: Connection) -> bool:
+    """Whether SQLAlchemy understands what the database says of a table."""
+    if connection.dialect.name == "sqlite":
+        return True
+    return "oceanbase" not in str(connection.execute(text("SELECT VERSION()")).scalar()).lower()
