@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import secrets
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -82,11 +83,12 @@ class OceanBase:
                 time.sleep(0.2)
 
     def stop(self) -> None:
-        """Kills it."""
+        """Kills it, and removes its files, which are large."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def root(self) -> pymysql.Connection[pymysql.cursors.Cursor]:
         """A connection that may do everything."""

@@ -143,7 +143,7 @@ def _ask(server: Valkey, command: str, *arguments: str | int) -> Any:
 
 
 def _until(probe: Callable[[], bool]) -> None:
-    for _ in range(600):
+    for _ in range(1200):
         if probe():
             return
         time.sleep(0.05)
@@ -151,7 +151,7 @@ def _until(probe: Callable[[], bool]) -> None:
 
 
 class Cluster:
-    """Three masters with a replica each. One that is silent for a second is given up on."""
+    """Three masters with a replica each. One that is silent for two seconds is given up on."""
 
     def __init__(self, folder: Path) -> None:
         self.nodes: list[Valkey] = []
@@ -160,12 +160,8 @@ class Cluster:
             place = folder / f"node{number}"
             place.mkdir()
             flags = (
-                "--cluster-enabled",
-                "yes",
-                "--cluster-node-timeout",
-                "1000",
-                "--cluster-port",
-                str(port),
+                *("--cluster-enabled", "yes", "--cluster-node-timeout", "2000"),
+                *("--cluster-port", str(port)),
             )
             self.nodes.append(Valkey(place, flags=flags))
         self.address = "redis+cluster://" + ",".join(node.address for node in self.nodes)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -22,6 +23,10 @@ LOOK_SECONDS = 1.0
 PATIENCE_SECONDS = 2.0
 #: ... and once more within this: the first time may have passed while the whole process was stopped.
 LAST_SECONDS = 1.0
+#: ... but one that has used more than this share of a processor meanwhile is not stuck: it works, and is
+#: behind with its calls, as with forty pages of 4 MB on a machine that is busy otherwise. It gets this longer.
+BUSY_SHARE = 0.1
+BUSY_SECONDS = 7.0
 #: How long it may take to tell others. What cannot be told is missed by them soon.
 _LEAVE_SECONDS = 3.0
 #: The code that a process ends with that gave itself up.
@@ -41,8 +46,12 @@ class SelfCheck:
         self._give_up = give_up
 
     def run_once(self) -> bool:
-        """Asks once."""
-        if not self._answers(PATIENCE_SECONDS) and not self._answers(LAST_SECONDS):
+        """Asks once, and again for as long as the server is worth it."""
+        began, used = time.monotonic(), time.process_time()
+        if self._answers(PATIENCE_SECONDS) or self._answers(LAST_SECONDS):
+            return False
+        share = (time.process_time() - used) / (time.monotonic() - began)
+        if share < BUSY_SHARE or not self._answers(BUSY_SECONDS):
             self._give_up()
         return False
 

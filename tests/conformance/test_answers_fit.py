@@ -288,7 +288,8 @@ def _together(count: int, call: Callable[[], Any]) -> list[str]:
         try:
             call()
         except grpc.RpcError as error:
-            return translate(error).reason
+            reason = translate(error).reason
+            return reason if reason == "TOO_BUSY" else f"{reason}: {error}"
         return "OK"
 
     with ThreadPoolExecutor(count) as threads:

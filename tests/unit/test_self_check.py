@@ -53,6 +53,7 @@ def test_a_server_that_answers_anything_is_kept(health: _Health, address: str, c
 def test_a_server_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.1)
     monkeypatch.setattr(module, "LAST_SECONDS", 0.1)
+    monkeypatch.setattr(module, "BUSY_SECONDS", 0.1)
     given_up: list[bool] = []
     SelfCheck(lambda: f"unix:{tmp_path}/nobody", lambda: given_up.append(True)).run_once()
     assert given_up == [True]
@@ -66,6 +67,21 @@ def test_one_silence_is_forgiven(address: str, monkeypatch: pytest.MonkeyPatch, 
     given_up: list[bool] = []
     SelfCheck(lambda: next(addresses), lambda: given_up.append(True)).run_once()
     assert given_up == []
+
+
+@pytest.mark.parametrize(("busy", "kept"), [(True, True), (False, False)])
+def test_one_that_works_hard_gets_longer_than_one_that_stands_still(
+    address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, busy: bool, kept: bool
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(module, "LAST_SECONDS", 0.1)
+    monkeypatch.setattr(module, "BUSY_SECONDS", 60.0)
+    times = iter([5.0, 1000.0 if busy else 5.0])
+    monkeypatch.setattr(module.time, "process_time", lambda: next(times))
+    addresses = iter([f"unix:{tmp_path}/nobody", f"unix:{tmp_path}/nobody", address])
+    given_up: list[bool] = []
+    SelfCheck(lambda: next(addresses), lambda: given_up.append(True)).run_once()
+    assert (given_up == []) is kept
 
 
 def test_a_server_without_a_socket_of_its_own_is_kept() -> None:
