@@ -24,7 +24,7 @@ PATIENCE_SECONDS = 2.0
 #: ... and once more within this: the first time may have passed while the whole process was stopped.
 LAST_SECONDS = 1.0
 #: ... but one that has used more than this share of a processor meanwhile is not stuck: it works, and is
-#: behind with its calls, as with forty pages of 4 MB on a machine that is busy otherwise. It gets this longer.
+#: behind with its calls, as with forty pages of 4 MB on a busy machine. It gets this longer.
 BUSY_SHARE = 0.1
 BUSY_SECONDS = 7.0
 #: How long it may take to tell others. What cannot be told is missed by them soon.
