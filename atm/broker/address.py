@@ -43,10 +43,13 @@ def parse_sentinel_url(url: str) -> SentinelAddress:
     sentinels = [
         split_host_port(host, 26379, "--redis / REDIS_ADDR", is_secret=True) for host in hosts.split(",")
     ]
+    return SentinelAddress(sentinels, unquote(service), int(db or 0), *_read_login(login))
+
+
+def _read_login(login: str) -> tuple[str | None, str | None]:
+    """The user and the password of `user:password`, as they are in a URL; None for what is not there."""
     user, _, password = login.partition(":")
-    return SentinelAddress(
-        sentinels, unquote(service), int(db or 0), unquote(user) or None, unquote(password) or None
-    )
+    return unquote(user) or None, unquote(password) or None
 
 
 def is_cluster(url: str) -> bool:
@@ -75,10 +78,7 @@ def parse_cluster_url(url: str) -> ClusterAddress:
             "it has no databases but 0"
         )
     nodes = [split_host_port(host, 6379, "--redis / REDIS_ADDR", is_secret=True) for host in hosts.split(",")]
-    user, _, password = login.partition(":")
-    return ClusterAddress(
-        nodes, scheme.startswith("rediss"), unquote(user) or None, unquote(password) or None
-    )
+    return ClusterAddress(nodes, scheme.startswith("rediss"), *_read_login(login))
 
 
 def parse_redis_addr(addr: str) -> str:
