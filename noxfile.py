@@ -57,7 +57,7 @@ def chaos(session: nox.Session) -> None:
     if session.posargs:
         session.run("python", "-m", "chaos", *session.posargs, env={"PYTHONPATH": "tests"})
     else:
-        session.run("pytest", "-m", "chaos")
+        session.run("pytest", "-m", "chaos", "-n", "2", "--dist", "loadfile")
 
 
 @nox.session

@@ -7,7 +7,7 @@ import pytest
 # Imported by pytest, so that their asserts are explained; nothing may import them before.
 pytest_plugins = [
     *("fix_valkey", "fix_mariadb", "fix_sql", "fix_system", "fix_galera"),
-    *("fix_replication", "fix_oceanbase"),
+    *("fix_replication", "fix_oceanbase", "fix_order"),
 ]
 
 
