@@ -38,7 +38,7 @@ def tests(session: nox.Session) -> None:
     # A laptop can do without OceanBase: its tests are skipped, and the run says so.
     session.install("-e", ".[dev,oceanbase]" if os.environ.get("ATM_REQUIRE_OCEANBASE") else ".[dev]")
     # They mostly wait; each process has its own servers.
-    pytest = ("pytest", "-m", "not chaos", "-n", "3", "--dist", "loadfile")
+    pytest = ("pytest", "-m", "not chaos", "-n", "4", "--dist", "loadfile")
     if session.posargs:
         session.run(*pytest, *session.posargs)
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from fix_system import COVERAGE
 
 
 @pytest.fixture(autouse=True)
@@ -10,5 +11,5 @@ def unmeasured_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The processes that they start and kill are not measured, which takes a third longer: what they run is
     measured where nothing kills it.
     """
-    for name in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"):
+    for name in COVERAGE:
         monkeypatch.delenv(name, raising=False)
