@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import psutil
 from fix_system import eventually
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from atm.client import Client
 from atm.errors import ServiceError
@@ -133,10 +133,15 @@ def _workers_of(installation: Installation) -> dict[int, str]:
     return found
 
 
-def _charged(installation: Installation, worker_id: str) -> int:
-    """How many attempts of this worker were lost with it."""
-    query = select(func.count()).where(LOG.c.worker_id == worker_id, LOG.c.message.like("%was lost: %"))
-    return int(installation.database.read(lambda connection: connection.execute(query).scalar_one()))
+def _charged(installation: Installation, worker_id: str) -> list[tuple[str, str]]:
+    """The attempts of this worker that were lost with it, and how."""
+    query = select(LOG.c.task_id, LOG.c.message).where(
+        LOG.c.worker_id == worker_id, LOG.c.message.like("%was lost: %")
+    )
+    return [
+        (row.task_id, row.message)
+        for row in installation.database.read(lambda connection: connection.execute(query).all())
+    ]
 
 
 def _all_are_back(installation: Installation) -> None:
