@@ -106,8 +106,15 @@ def test_a_server_that_such_a_path_ends_is_replaced_in_place(new_system: System)
     before = client.list_servers()
     waiting = client.create_task("example_task", delay=3600)
     waits: list[str] = []
-    waiter = threading.Thread(target=lambda: waits.append(client.wait_for_task(waiting.task_id, 60).status))
+    looked = threading.Event()
+
+    def wait() -> None:
+        waits.append(client.wait_for_task(waiting.task_id, 60, on_change=lambda _: looked.set()).status)
+
+    waiter = threading.Thread(target=wait)
     waiter.start()
+    # One that has never been answered is told that there is no server.
+    assert looked.wait(60)
     with _Caller(new_system.address, retries=True) as other:
         for path in BAD_PATHS:
             with RawConnection(new_system.address) as connection:
