@@ -84,7 +84,8 @@ def worker_threads_hang(installation: Installation, rng: random.Random) -> None:
     with installation.client() as client:
         tasks = [eventually(lambda: _created(client), 30) for _ in range(count)]
         for task in tasks:
-            assert client.wait_for_task(task, 90).status == "TIMEOUT"
+            ended_as = client.wait_for_task(task, 90)
+            assert ended_as.status == "TIMEOUT", (ended_as, client.get_task_logs(task))
     ended = eventually(
         lambda: [before[p.name] for p in installation.worker_parts() if p.process is not before[p.name]],
         _REPLACED_SECONDS,
